@@ -1,0 +1,309 @@
+"""Images at the boundary: read, check, compare and resample `SimpleITK.Image`, and write files all-or-nothing.
+
+Coordinates are SimpleITK's: indices are IJK, physical points are LPS in millimetres.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import uuid
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import product
+from math import prod
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import SimpleITK as sitk
+
+from .errors import InputError
+
+SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
+
+_POSITION, _ORIENTATION, _MODALITY = "0020|0032", "0020|0037", "0008|0060"
+_LOAD_IN_SLICER = (
+    "load the series in 3D Slicer's DICOM module with acquisition geometry regularization, "
+    "harden the volume's transform and save it as .nrrd"
+)
+
+
+def read_image(path: str | Path) -> sitk.Image:
+    """Read a 3D scalar image from a .nii, .nii.gz, .nrrd, .mha or .mhd file or from a folder with one DICOM series.
+
+    A 2D image becomes a 3D image with one slice. Spacing, origin and direction are those of the file. Of a folder with
+    several series the one with the most files is read. A tilted gantry, unevenly spaced or missing slices are refused:
+    a `SimpleITK.Image` cannot express them, and resampling in silence would put the result on another grid.
+
+    Raises:
+        InputError: missing, damaged or unsupported file; 4D, vector (RGB) or complex voxels; ambiguous series.
+    """
+    path = Path(path)
+    image = _read_series(path) if path.is_dir() else read_file(path)
+    components = image.GetNumberOfComponentsPerPixel()
+    if components > 1:
+        raise InputError(
+            f"{path} has {components} values per voxel (a colour or vector image): give an image with one value each."
+        )
+    return image
+
+
+def read_file(path: Path) -> sitk.Image:
+    """Read any real-valued 3D image file, with one or several components per voxel, as `read_image` does.
+
+    Raises:
+        InputError: missing, damaged or unsupported file, 4D image or complex voxels.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist: check the path.")
+    if not path.name.lower().endswith(SUFFIXES):
+        raise InputError(f"{path} is not of a supported type: give {', '.join(SUFFIXES)} or a folder of DICOM slices.")
+    with _readable(path):
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(path))
+        reader.ReadImageInformation()
+        if path.name.lower().endswith((".nii", ".nii.gz")):
+            _require_complete_nifti(path, reader)
+        image = reader.Execute()
+    return _as_real_3d(image, path)
+
+
+def _as_real_3d(image: sitk.Image, path: Path) -> sitk.Image:
+    """The image with exactly three axes: a missing third is added, a fourth of length one is dropped."""
+    if "complex" in image.GetPixelIDTypeAsString():
+        raise InputError(f"{path} has complex voxels: give the magnitude image.")
+    if image.GetDimension() == 2:
+        return with_metadata(sitk.JoinSeries(image), image)
+    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
+        return with_metadata(image[:, :, :, 0], image)
+    if image.GetDimension() != 3:
+        shape = " x ".join(map(str, image.GetSize()))
+        raise InputError(f"{path} has {image.GetDimension()} dimensions ({shape}): give a single 3D image.")
+    if "vector" in image.GetPixelIDTypeAsString() and image.GetNumberOfComponentsPerPixel() == 1:
+        return with_metadata(sitk.VectorIndexSelectionCast(image, 0), image)
+    return image
+
+
+def with_metadata(image: sitk.Image, source: sitk.Image) -> sitk.Image:
+    """`image` itself, given the metadata of `source`, which SimpleITK's filters drop."""
+    for key in source.GetMetaDataKeys():
+        image.SetMetaData(key, source.GetMetaData(key))
+    return image
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns what reading a file may throw into one sentence and keeps ITK's own warnings off the terminal."""
+    warnings = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    except (RuntimeError, OSError, EOFError, zlib.error) as error:
+        if "orthonormal" in str(error):
+            raise InputError(f"{path} has sheared axes, which cannot be used: resample the image first.") from error
+        raise InputError(f"{path} cannot be read: it is damaged, incomplete or not what its name says.") from error
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(warnings)
+
+
+def _require_complete_nifti(path: Path, reader: sitk.ImageFileReader) -> None:
+    """ITK reads a NIfTI file that was cut off without a word, leaving chance values in the missing voxels."""
+    dims = [int(reader.GetMetaData(f"dim[{axis}]")) for axis in range(8)]
+    voxels = prod(dims[1 : dims[0] + 1])
+    expected = int(float(reader.GetMetaData("vox_offset"))) + voxels * int(reader.GetMetaData("bitpix")) // 8
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+    found = path.stat().st_size
+    if zipped:
+        with gzip.open(path) as stream:
+            found = sum(map(len, iter(lambda: stream.read(1 << 20), b"")))
+    if found < expected:
+        raise EOFError(f"{found} of {expected} bytes")
+
+
+def _read_series(folder: Path) -> sitk.Image:
+    files = _largest_series(folder)
+    with _readable(folder):
+        if len(files) == 1:
+            return _as_real_3d(sitk.ReadImage(files[0]), folder)
+        reader = sitk.ImageSeriesReader()
+        reader.SetFileNames(files)
+        reader.MetaDataDictionaryArrayUpdateOn()
+        image = reader.Execute()
+    _require_regular_slices(reader, len(files), image, folder)
+    return image
+
+
+def _largest_series(folder: Path) -> tuple[str, ...]:
+    """The files, in order, of the image series with the most of them."""
+    series: dict[str, tuple[str, ...]] = {}
+    with _readable(folder):
+        for uid in sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)):
+            files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid)
+            header = sitk.ImageFileReader()
+            header.SetFileName(files[0])
+            header.ReadImageInformation()
+            if not (header.HasMetaDataKey(_MODALITY) and header.GetMetaData(_MODALITY).strip() == "SEG"):
+                series[uid] = files
+    if not series:
+        raise InputError(f"{folder} holds no DICOM images: give the folder that directly contains the slices.")
+    most = max(map(len, series.values()))
+    largest = [uid for uid, files in series.items() if len(files) == most]
+    if len(largest) > 1:
+        raise InputError(
+            f"{folder} holds {len(largest)} DICOM series of {most} files each ({', '.join(largest)}): "
+            "put the one to use in a folder of its own."
+        )
+    return series[largest[0]]
+
+
+def _require_regular_slices(reader: sitk.ImageSeriesReader, count: int, image: sitk.Image, folder: Path) -> None:
+    """InputError unless the slices are parallel, evenly spaced (to a tenth) and stacked straight (to half a pixel)."""
+    positions = _dicom_numbers(reader, count, _POSITION, 3, folder)
+    orientations = _dicom_numbers(reader, count, _ORIENTATION, 6, folder)
+    if np.abs(orientations - orientations[0]).max() > 1e-3:
+        raise InputError(f"{folder} mixes slices of different orientation: keep one orientation per folder.")
+    normal = np.cross(orientations[0, :3], orientations[0, 3:])
+    offsets = positions - positions[0]
+    heights = offsets @ normal
+    steps = np.diff(heights)
+    if np.abs(steps).min() < 1e-3:
+        raise InputError(f"{folder} has several slices at one position: keep one time point or phase per folder.")
+    problems = []
+    if np.linalg.norm(offsets - np.outer(heights, normal), axis=1).max() > 0.5 * min(image.GetSpacing()[:2]):
+        problems.append("a tilted gantry (slices shifted against each other)")
+    if np.abs(steps - steps.mean()).max() > 0.1 * abs(steps.mean()):
+        problems.append(f"uneven slice spacing ({np.abs(steps).min():.4g} to {np.abs(steps).max():.4g} mm)")
+    if problems:
+        raise InputError(f"{folder} has {' and '.join(problems)}: {_LOAD_IN_SLICER}.")
+
+
+def _dicom_numbers(reader: sitk.ImageSeriesReader, count: int, tag: str, length: int, folder: Path) -> np.ndarray:
+    """One row of numbers a slice: (count, length)."""
+    try:
+        return np.array([reader.GetMetaData(i, tag).split("\\") for i in range(count)], float).reshape(count, length)
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"{folder} has DICOM slices without position or orientation: {_LOAD_IN_SLICER}.") from error
+
+
+def require_finite(image: sitk.Image, what: str) -> None:
+    """Raise InputError if a voxel of `image` is NaN or infinite; `what` names the image in the sentence."""
+    array = sitk.GetArrayViewFromImage(image)
+    if not np.issubdtype(array.dtype, np.floating):
+        return
+    bad = ~np.isfinite(array)
+    if bad.any():
+        first = np.unravel_index(int(bad.argmax()), bad.shape)[2::-1]
+        raise InputError(
+            f"{what} has {int(bad.sum())} voxels that are not a number or infinite, the first at IJK "
+            f"({', '.join(str(int(i)) for i in first)}): replace them before use."
+        )
+
+
+def is_constant(image: sitk.Image) -> bool:
+    """True if all voxels have the same value, so that there is nothing to segment."""
+    array = sitk.GetArrayViewFromImage(image)
+    return bool(array.min() == array.max())
+
+
+def same_grid(a: sitk.Image, b: sitk.Image, tolerance: float = 1e-3) -> bool:
+    """True if voxel by voxel both images lie at the same place.
+
+    Sizes must agree, and no voxel centre may be more than `tolerance` voxels of `a`, along any axis, from its
+    counterpart; comparing the eight corners covers spacing, origin and direction at once.
+    """
+    if a.GetSize() != b.GetSize():
+        return False
+    corners = np.array(list(product(*((0, n - 1) for n in a.GetSize()))), float)
+    return bool(np.abs(_to_index(a, _to_point(b, corners)) - corners).max() <= tolerance)
+
+
+def overlap_fraction(mask_image: sitk.Image, image: sitk.Image) -> float:
+    """The fraction (0 … 1) of the mask's non-zero voxels whose centres lie inside the extent of `image`.
+
+    Voxels count as boxes, so the extent reaches half a voxel beyond the outer centres. 0 for an empty mask.
+    """
+    array = sitk.GetArrayViewFromImage(mask_image)
+    foreground = np.argwhere(array.any(axis=3) if array.ndim == 4 else array)[:, ::-1]
+    if not len(foreground):
+        return 0.0
+    index = _to_index(image, _to_point(mask_image, foreground))
+    edge = 0.5 + 1e-6
+    return float(((index >= -edge) & (index <= np.array(image.GetSize()) - 1 + edge)).all(axis=1).mean())
+
+
+def _matrix(image: sitk.Image) -> np.ndarray:
+    """The 3 by 3 matrix from index steps to millimetres."""
+    return np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
+
+
+def _to_point(image: sitk.Image, index: np.ndarray) -> np.ndarray:
+    return index @ _matrix(image).T + image.GetOrigin()
+
+
+def _to_index(image: sitk.Image, points: np.ndarray) -> np.ndarray:
+    return (points - image.GetOrigin()) @ np.linalg.inv(_matrix(image)).T
+
+
+def resample_to(
+    image: sitk.Image,
+    reference: sitk.Image,
+    interpolator: Literal["nearest", "linear"] = "linear",
+    default: float = 0.0,
+) -> sitk.Image:
+    """`image` on exactly the grid of `reference`, its pixel type kept; `default` fills what lies outside of it.
+
+    Linear interpolation is for one value per voxel; nearest also serves segmentations with several layers.
+    """
+    if interpolator == "linear" and "integer" in image.GetPixelIDTypeAsString():
+        # ITK cuts off decimals, which would darken integer images by half a grey value; whole ones it may miss by one.
+        values = sitk.Resample(image, reference, sitk.Transform(), sitk.sitkLinear, default, sitk.sitkFloat32)
+        return sitk.Cast(sitk.Round(values), image.GetPixelID())
+    method = {"nearest": sitk.sitkNearestNeighbor, "linear": sitk.sitkLinear}[interpolator]
+    return sitk.Resample(image, reference, sitk.Transform(), method, default, image.GetPixelID())
+
+
+def write_image(path: str | Path, image: sitk.Image) -> None:
+    """Write an image, compressed and all-or-nothing, in the format that the suffix names.
+
+    Raises:
+        InputError: unsupported suffix (.mhd too: it is two files), or the folder cannot be written to.
+    """
+    path = Path(path)
+    if not path.name.lower().endswith(SUFFIXES[:-1]):
+        raise InputError(f"{path} cannot be written: use one of the suffixes {', '.join(SUFFIXES[:-1])}.")
+    write_atomically(path, lambda temporary: save_file(temporary, image))
+
+
+def save_file(path: Path, image: sitk.Image) -> None:
+    """Write an image, compressed, straight to `path`; OSError if that fails, as from any other way of writing."""
+    try:
+        sitk.WriteImage(image, str(path), True)
+    except RuntimeError as error:
+        raise OSError(f"SimpleITK could not write {path.suffix}") from error
+
+
+def write_atomically(path: str | Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file beside `path` with the same suffixes, then move it into place.
+
+    Whoever looks at `path` sees the old file or the whole new one; after a failure nothing is left behind.
+
+    Raises:
+        InputError: the folder is missing or cannot be written to. What else `write` raises passes through.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise InputError(f"{path} cannot be written: {path.parent} is not a folder; create it or choose another.")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"{path} cannot be written: {path.parent} is read-only; choose another folder.")
+    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{path} cannot be written ({reason}): check the place and the free space.") from error
+    finally:
+        temporary.unlink(missing_ok=True)

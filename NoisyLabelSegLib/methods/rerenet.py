@@ -1,0 +1,92 @@
+"""ReReNet: recurrent refinement of a coarse mask.
+
+Jiang, Li et al., "From non-expert to expert: recurrent refined learning for medical image segmentation", BIBM 2024;
+C. Li, PhD thesis, University of Groningen 2026, chapter 3. Equation (3.1): y^k = f(x + y^{k-1}), where + joins channels, y^0
+is the given coarse mask and the hard mask of one stage is the input of the next.
+
+Decisions where the paper is silent:
+
+- Classes: one coarse channel a foreground class, softmax over background and classes. With one class this is the paper's
+  sigmoid, written with two logits.
+- `update`: ``"replace"`` is the paper's (y^k is the arg max of stage k alone). ``"mean"`` takes the arg max of the mean of
+  all stages' probabilities: a stage then changes only what outweighs all stages before it, so that stages cannot drift
+  away or swing between two masks.
+- An item (a slice, or a volume in 3D) whose mask a stage did not change is done: more stages are an upper bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Update = Literal["replace", "mean"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage's outcome for all items of a batch.
+
+    Attributes:
+        number: 1 for the first stage.
+        labels: hard mask ``BHW[D]``, int64, 0 = background.
+        probabilities: ``BNHW[D]``, float32, N classes with the background first; their arg max is `labels`.
+        changed: bool ``B``, whether this stage changed an item.
+    """
+
+    number: int
+    labels: Tensor
+    probabilities: Tensor
+    changed: Tensor
+
+
+def coarse_channels(labels: Tensor, classes: int) -> Tensor:
+    """Turn a label map ``BHW[D]`` into one float channel a foreground class, ``B(classes-1)HW[D]``."""
+    return F.one_hot(labels, classes).movedim(-1, 1)[:, 1:].float()
+
+
+def network_input(image: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Join an image ``BCHW[D]`` and a label map ``BHW[D]`` along the channels: equation (3.1)'s input."""
+    return torch.cat([image, coarse_channels(labels, classes)], dim=1)
+
+
+def refine(
+    predict: Callable[[Tensor], Tensor],
+    image: Tensor,
+    start: Tensor,
+    classes: int,
+    stages: int = 5,
+    update: Update = "mean",
+) -> Iterator[Stage]:
+    """Refine a label map stage by stage, yielding each stage as it is done.
+
+    Args:
+        predict: maps ``B(C+classes-1)HW[D]`` to logits ``BNHW[D]``.
+        image: ``BCHW[D]``, preprocessed.
+        start: int64 ``BHW[D]``, the coarse mask; all zeros to start from nothing.
+        classes: number of classes with the background.
+        stages: upper bound K of equation (3.1); iteration ends earlier once no item changes.
+        update: see the module's text.
+    """
+    labels = start.clone()
+    probabilities = torch.zeros(start.shape[0], classes, *start.shape[1:], device=image.device)
+    active = torch.arange(start.shape[0], device=image.device)
+    for number in range(1, stages + 1):
+        logits = predict(network_input(image[active], labels[active], classes))
+        latest = torch.softmax(logits.float(), dim=1)
+        if update == "mean":
+            latest = probabilities[active] + (latest - probabilities[active]) / number
+        probabilities[active] = latest
+        refined = latest.argmax(dim=1)
+        moved = (refined != labels[active]).flatten(1).any(dim=1)
+        labels[active] = refined
+        changed = torch.zeros(start.shape[0], dtype=torch.bool, device=image.device)
+        changed[active] = moved
+        yield Stage(number, labels.clone(), probabilities.clone(), changed)
+        active = active[moved]
+        if len(active) == 0:
+            return

@@ -1,0 +1,37 @@
+"""What a request gives back: the same object for the graphical interface, the command line and Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import SimpleITK as sitk
+
+from NoisyLabelSegLib.segmentations import Segmentation
+
+
+@dataclass(frozen=True)
+class Result:
+    """A refinement, on the grid of the given image.
+
+    Attributes:
+        image: the given image, untouched.
+        stages: one segmentation a stage; ``stages[0]`` is the given one (on the image's grid), ``stages[-1]`` the result.
+            All have the same segments in the same order.
+        probabilities: for each segment, by its id, the float32 probability map (0 to 1) behind the last stage.
+        statistics: a row for each segment and stage, with the keys ``segment`` (name), ``stage``, ``volume_mm3``,
+            ``dice_to_given``, ``hd95_to_previous_mm`` (None at stage 0) and ``changed_voxels``.
+        provenance: image and mask names, settings, model (name, version, sha256, licence, intended use, not for),
+            software versions, device really used, seconds, time: JSON values only.
+        notes: sentences that the person should read: what was resampled, assumed, unusual.
+        slice_axis: the voxel axis (0 = I, 1 = J, 2 = K) along which slices are best looked at.
+    """
+
+    image: sitk.Image
+    stages: tuple[Segmentation, ...]
+    probabilities: Mapping[str, sitk.Image]
+    statistics: tuple[Mapping[str, Any], ...]
+    provenance: Mapping[str, Any]
+    notes: tuple[str, ...] = field(default=())
+    slice_axis: int = 2

@@ -1,0 +1,157 @@
+"""`dataset.json`: the convention of the Medical Segmentation Decathlon and nnU-Net, extended.
+
+Read as they are: MSD (``"training": [{"image": ..., "label": ...}]``) and nnU-Net v2 (``channel_names``, ``file_ending``,
+``imagesTr/<case>_0000.<ending>``, ``labelsTr/<case>.<ending>``). Each entry may also hold ``coarse`` (a non-expert mask),
+``raters`` (a list of masks of equal standing), ``patient`` and ``split`` ("train", "val" or "test").
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from NoisyLabelSegLib.errors import InputError
+
+Split = Literal["train", "val", "test"]
+SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image with its labels, as paths.
+
+    Attributes:
+        id: name of the case, unique in the data set.
+        image: the image.
+        label: the expert's label map, if there is one.
+        coarse: a non-expert's label map, if there is one.
+        raters: label maps of several raters.
+        patient: who the image is of; splits never part a patient.
+        split: which part of the data set the case belongs to.
+    """
+
+    id: str
+    image: Path
+    label: Path | None = None
+    coarse: Path | None = None
+    raters: tuple[Path, ...] = ()
+    patient: str = ""
+    split: Split = "train"
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A `dataset.json`: its cases and the names of its labels (label value to name, without the background)."""
+
+    name: str
+    labels: Mapping[int, str]
+    cases: tuple[Case, ...]
+    licence: str = ""
+
+    def part(self, split: Split) -> list[Case]:
+        """The cases of one split."""
+        return [case for case in self.cases if case.split == split]
+
+
+def read_dataset(path: Path, seed: int = 0) -> DataSet:
+    """Read a ``dataset.json`` (or the folder that holds one).
+
+    Entries without a split are assigned one by `split_of`, patient by patient.
+    """
+    file = path / "dataset.json" if path.is_dir() else path
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise InputError(f"The data set '{file}' cannot be read: {error}.") from error
+    entries = content.get("training") if isinstance(content.get("training"), list) else _nnunet_entries(file, content)
+    cases = []
+    for entry in entries:
+        case = _case(file.parent, entry)
+        cases.append(case if entry.get("split") else replace(case, split=split_of(case.patient, seed)))
+    if repeated := len(cases) - len({case.id for case in cases}):
+        raise InputError(f"The data set '{file}' names {repeated} cases twice.")
+    return DataSet(content.get("name", file.parent.name), _labels(content), tuple(cases), content.get("licence", ""))
+
+
+def write_dataset(folder: Path, dataset: DataSet) -> None:
+    """Write ``dataset.json``, with paths relative to ``folder`` where they lie in it."""
+
+    def text(path: Path | None) -> str | None:
+        if path is None:
+            return None
+        path, root = path.resolve(), folder.resolve()
+        return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+    entries = []
+    for case in dataset.cases:
+        entry = {"id": case.id, "image": text(case.image), "label": text(case.label), "coarse": text(case.coarse)}
+        entry |= {"raters": [text(p) for p in case.raters] or None, "patient": case.patient, "split": case.split}
+        entries.append({key: value for key, value in entry.items() if value is not None})
+    content = {
+        "name": dataset.name,
+        "licence": dataset.licence,
+        "labels": {"0": "background"} | {str(value): name for value, name in dataset.labels.items()},
+        "training": entries,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "dataset.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+def split_of(patient: str, seed: int = 0, val: float = 0.1, test: float = 0.2) -> Split:
+    """Assign a patient to a part by a hash of the name: stable when cases are added, removed or reordered."""
+    digest = hashlib.sha256(f"{seed}:{patient}".encode()).digest()
+    position = int.from_bytes(digest[:8], "big") / 2**64
+    return "test" if position < test else "val" if position < test + val else "train"
+
+
+def case_id(path: Path | str) -> str:
+    """A file's name without its (possibly double) suffix."""
+    name = Path(path).name
+    return next((name[: -len(suffix)] for suffix in SUFFIXES if name.endswith(suffix)), Path(name).stem)
+
+
+def _case(folder: Path, entry: Mapping[str, Any]) -> Case:
+    def resolve(value: str | None) -> Path | None:
+        return folder / value if value else None
+
+    image = entry.get("image")
+    image = image[0] if isinstance(image, list) and len(image) == 1 else image
+    if not isinstance(image, str):
+        raise InputError(f"An entry of the data set in '{folder}' does not name one image: {dict(entry)}.")
+    name = entry.get("id") or case_id(image)
+    return Case(
+        id=name,
+        image=folder / image,
+        label=resolve(entry.get("label")),
+        coarse=resolve(entry.get("coarse")),
+        raters=tuple(folder / rater for rater in entry.get("raters", ())),
+        patient=entry.get("patient") or name,
+        split=entry.get("split", "train"),
+    )
+
+
+def _nnunet_entries(file: Path, content: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+    if "channel_names" not in content:
+        raise InputError(f"'{file}' is neither an MSD nor an nnU-Net dataset.json: 'training' and 'channel_names' are missing.")
+    if len(content["channel_names"]) != 1:
+        raise InputError(f"'{file}' has {len(content['channel_names'])} channels; images of one channel are supported.")
+    ending = content.get("file_ending", ".nii.gz")
+    for label in sorted((file.parent / "labelsTr").glob(f"*{ending}")):
+        name = label.name[: -len(ending)]
+        yield {"id": name, "image": f"imagesTr/{name}_0000{ending}", "label": f"labelsTr/{label.name}"}
+
+
+def _labels(content: Mapping[str, Any]) -> dict[int, str]:
+    """MSD writes value -> name, nnU-Net name -> value."""
+    labels = {}
+    for key, value in content.get("labels", {}).items():
+        number, name = (int(key), str(value)) if str(key).lstrip("-").isdigit() else (value, str(key))
+        if not isinstance(number, int):
+            raise InputError(f"The label '{name}' has the value {number!r}; one integer is supported.")
+        if number > 0:
+            labels[number] = name
+    return dict(sorted(labels.items()))

@@ -1,0 +1,204 @@
+"""Training windows: what inference would crop, moved and varied.
+
+Everything random about a sample follows from (seed, epoch, index) alone. A run that is killed and resumed therefore sees
+the very same samples, with no generator's state to save.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from monai.transforms import Compose, RandAdjustContrastd, RandAffined, RandFlipd, RandGaussianNoised, RandScaleIntensityd
+from numpy.typing import NDArray
+from torch.utils.data import Dataset, Sampler
+
+from NoisyLabelSegLib.inference.preprocessing import Intensity, Preprocessing, prepare
+from training.data.cases import Case
+from training.data.coarse import CoarseSettings, simulate
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How training windows are varied.
+
+    Attributes:
+        jitter: largest shift of the window, voxels.
+        flips: axes of the window that may be flipped; none across which labels differ (anterior against posterior).
+        rotation: largest in-plane (2D) or about each axis (3D) angle, degrees.
+        scale: largest relative change of size.
+    """
+
+    jitter: int = 8
+    flips: tuple[int, ...] = (0, 1)
+    rotation: float = 15
+    scale: float = 0.15
+
+
+@dataclass(frozen=True)
+class Starts:
+    """How often a sample's first mask is of which kind; the shares need not sum to one.
+
+    Attributes:
+        coarse: the case's non-expert mask (or a fresh simulation of one, see `simulated`).
+        expert: the expert's own mask, so that the truth becomes a fixed point.
+        damaged: a lightly damaged expert mask, as late stages see it.
+        empty: nothing.
+        simulated: makes the coarse mask anew for every sample, where coarse masks are simulated anyway.
+        damage: how "damaged" is made.
+    """
+
+    coarse: float = 1.0
+    expert: float = 0.0
+    damaged: float = 0.0
+    empty: float = 0.0
+    simulated: CoarseSettings | None = None
+    damage: CoarseSettings = field(default_factory=lambda: CoarseSettings(warp=0.05, grow=1, blobs=1.0))
+
+
+@dataclass(frozen=True)
+class _Crop:
+    """A case in memory: voxels, expert and coarse labels, (slices, rows, columns), wider than the window by the jitter."""
+
+    voxels: NDArray[Any]
+    expert: NDArray[np.uint8]
+    coarse: NDArray[np.uint8]
+
+
+class Windows(Dataset[dict[str, torch.Tensor]]):
+    """Samples ``image`` (1HW[D]), ``expert`` and ``start`` (HW[D], int64) for training or validation.
+
+    Args:
+        cases: the cases, each with a label and, unless masks are simulated, a coarse mask.
+        preprocessing: as at inference; its window is the sample's size.
+        starts: the mix of first masks.
+        augmentation: how windows are varied; None for validation.
+        seed: see the module's text.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        preprocessing: Preprocessing,
+        starts: Starts,
+        augmentation: Augmentation | None,
+        seed: int,
+    ) -> None:
+        self.preprocessing, self.starts, self.seed = preprocessing, starts, seed
+        self.jitter = augmentation.jitter if augmentation else 0
+        self.crops = [_load(case, preprocessing, self.jitter) for case in cases]
+        self.items = [(number, z) for number, crop in enumerate(self.crops) for z in self._slices(crop)]
+        self.transforms = _transforms(preprocessing.dimensions, augmentation) if augmentation else None
+
+    def _slices(self, crop: _Crop) -> Sequence[int | None]:
+        return range(len(crop.voxels)) if self.preprocessing.dimensions == 2 else [None]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, torch.Tensor]:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        rng = np.random.default_rng((self.seed, epoch, index))
+        number, z = self.items[index]
+        crop = self.crops[number]
+        arrays = [crop.voxels, crop.expert, crop.coarse]
+        if z is not None:
+            arrays = [array[z] for array in arrays]
+        offset = [self.jitter + int(v) for v in rng.integers(-self.jitter, self.jitter + 1, arrays[0].ndim)]
+        view = tuple(slice(o, o + size) for o, size in zip(offset, self.preprocessing.window, strict=True))
+        voxels, expert, coarse = (array[view] for array in arrays)
+        image = _map_intensity(self.preprocessing.intensity, voxels)
+        start = self._start(expert, coarse, rng)
+        sample = {"image": image[None], "expert": expert[None], "start": start[None]}
+        if self.transforms is not None:
+            self.transforms.set_random_state(seed=int(rng.integers(2**31)))
+            sample = self.transforms(sample)
+        return {
+            "image": torch.as_tensor(np.ascontiguousarray(sample["image"]), dtype=torch.float32),
+            "expert": torch.as_tensor(np.ascontiguousarray(sample["expert"][0]), dtype=torch.int64),
+            "start": torch.as_tensor(np.ascontiguousarray(sample["start"][0]), dtype=torch.int64),
+        }
+
+    def _start(
+        self, expert: NDArray[np.uint8], coarse: NDArray[np.uint8], rng: np.random.Generator
+    ) -> NDArray[np.uint8]:
+        shares = np.array([self.starts.coarse, self.starts.expert, self.starts.damaged, self.starts.empty])
+        kind = rng.choice(4, p=shares / shares.sum())
+        if kind == 0:
+            return simulate(expert, self.starts.simulated, rng) if self.starts.simulated else coarse
+        if kind == 2:
+            return simulate(expert, self.starts.damage, rng)
+        return expert if kind == 1 else np.zeros_like(expert)
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """One process's share of an epoch as (epoch, index) pairs, in an order that follows from (seed, epoch).
+
+    The order is cut to a multiple of the number of processes, so that all take the same number of steps.
+    """
+
+    def __init__(self, length: int, seed: int, epoch: int, rank: int = 0, processes: int = 1, skip: int = 0) -> None:
+        order = np.random.default_rng((seed, epoch)).permutation(length)
+        share = order[: length - length % processes][rank::processes]
+        self.pairs = [(epoch, int(index)) for index in share[skip:]]
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return iter(self.pairs)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+
+def _load(case: Case, preprocessing: Preprocessing, jitter: int) -> _Crop:
+    """Crop a case as inference would, but wider by the jitter and exactly as large as window + 2 * jitter."""
+    image, expert = sitk.ReadImage(str(case.image)), sitk.ReadImage(str(case.label), sitk.sitkUInt8)
+    coarse = sitk.ReadImage(str(case.coarse), sitk.sitkUInt8) if case.coarse else expert
+    prepared = prepare(image, coarse, preprocessing)
+    arrays = [prepared.voxels, prepared.frame.bring(expert, linear=False), prepared.labels]
+    dimensions = preprocessing.dimensions
+    target = [size + 2 * jitter for size in preprocessing.window]
+    voxels, labels, given = (_fit(array, target, edge=n == 0) for n, array in enumerate(arrays))
+    assert voxels.shape[-dimensions:] == tuple(target)
+    return _Crop(voxels, labels.astype(np.uint8), given.astype(np.uint8))
+
+
+def _fit(array: NDArray[Any], target: Sequence[int], *, edge: bool) -> NDArray[Any]:
+    """Cut or pad the last axes about the centre to ``target``."""
+    for axis, size in zip(range(array.ndim - len(target), array.ndim), target, strict=True):
+        surplus = array.shape[axis] - size
+        if surplus > 0:
+            array = np.take(array, range(surplus // 2, surplus // 2 + size), axis=axis)
+        elif surplus < 0:
+            padding = [(0, 0)] * array.ndim
+            padding[axis] = (-surplus // 2, -surplus - (-surplus // 2))
+            array = np.pad(array, padding, mode="edge") if edge else np.pad(array, padding)
+    return array
+
+
+def _map_intensity(intensity: Intensity, voxels: NDArray[Any]) -> NDArray[np.float32]:
+    return intensity(voxels[None])[0] if voxels.ndim == 2 else intensity(voxels)
+
+
+def _transforms(dimensions: int, augmentation: Augmentation) -> Compose:
+    keys = ["image", "expert", "start"]
+    angle = float(np.deg2rad(augmentation.rotation))
+    return Compose(
+        [
+            *(RandFlipd(keys, prob=0.5, spatial_axis=axis) for axis in augmentation.flips),
+            RandAffined(
+                keys,
+                prob=0.5,
+                rotate_range=[angle] * (1 if dimensions == 2 else 3),
+                scale_range=[augmentation.scale] * dimensions,
+                mode=["bilinear", "nearest", "nearest"],
+                padding_mode=["border", "zeros", "zeros"],
+            ),
+            RandScaleIntensityd("image", factors=0.2, prob=0.5),
+            RandAdjustContrastd("image", prob=0.3, gamma=(0.7, 1.4)),
+            RandGaussianNoised("image", prob=0.2, std=0.05),
+        ]
+    )

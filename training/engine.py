@@ -1,0 +1,225 @@
+"""One training loop for all recipes, on Lightning Fabric: devices, precision, several processes, checkpoints, exact resume.
+
+A recipe brings networks, optimisers and `step(batch)`; the engine knows no method. Everything random follows from the seed,
+the epoch and the step, so a run that was killed and resumed on the same machine continues with the same losses.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+from torch.utils.tensorboard import SummaryWriter
+
+from training.data.windows import EpochSampler, Windows
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How a recipe is run.
+
+    Attributes:
+        epochs: passes over the training windows.
+        batch_size: windows a step and process.
+        schedule: learning rate over the run: "constant" (the paper's) or "cosine" down to zero.
+        validate_every: epochs between validations; the best one's weights are kept.
+        patience: validations without a better score before stopping; 0 never stops.
+        checkpoint_every: steps between checkpoints within an epoch; 0 writes them at the ends of epochs only.
+        accelerator, devices, nodes, strategy, precision: Lightning Fabric's.
+        workers: loader processes.
+        threads: CPU threads of each process; 0 leaves PyTorch's choice.
+        channels_last: memory layout that is faster on most devices.
+    """
+
+    epochs: int = 100
+    batch_size: int = 16
+    schedule: Literal["constant", "cosine"] = "constant"
+    validate_every: int = 1
+    patience: int = 0
+    checkpoint_every: int = 0
+    accelerator: str = "auto"
+    devices: int | str = "auto"
+    nodes: int = 1
+    strategy: str = "auto"
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    workers: int = 0
+    threads: int = 0
+    channels_last: bool = False
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1 or self.validate_every < 1:
+            raise ValueError("epochs, batch_size and validate_every must be at least 1")
+
+
+class Recipe(Protocol):
+    """What the engine asks of a method."""
+
+    network: nn.Module
+    optimizer: Optimizer
+
+    def training_data(self) -> Windows:
+        """The windows to train on."""
+
+    def step(self, batch: Mapping[str, torch.Tensor], epoch: int, fabric: Fabric) -> dict[str, torch.Tensor]:
+        """Train on one batch, optimiser steps included; returns detached scalars, "loss" among them."""
+
+    def validate(self) -> dict[str, float]:
+        """Figures on the validation part; "score" is to be as large as possible."""
+
+
+@dataclass
+class _State:
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    best: float = -float("inf")
+    stale: int = 0
+
+
+class Engine:
+    """Runs a recipe in a folder: ``last.ckpt``, ``best.ckpt``, ``log.jsonl`` and TensorBoard's files."""
+
+    def __init__(self, recipe: Recipe, settings: EngineSettings, folder: Path, seed: int) -> None:
+        self.recipe, self.settings, self.folder, self.seed = recipe, settings, folder, seed
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        self.fabric = Fabric(
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            num_nodes=settings.nodes,
+            strategy=settings.strategy,
+            precision=settings.precision,
+        )
+        self.state = _State()
+
+    def run(self) -> float:
+        """Train, or go on where the folder's last checkpoint stands; returns the best validation score."""
+        self.fabric.launch()
+        network = self.recipe.network
+        if self.settings.channels_last:
+            dimensions = next(p.ndim for p in network.parameters() if p.ndim > 3)
+            network.to(memory_format=torch.channels_last if dimensions == 4 else torch.channels_last_3d)
+        self.recipe.network, self.recipe.optimizer = self.fabric.setup(network, self.recipe.optimizer)
+        self.base_rates = [group["lr"] for group in self.recipe.optimizer.param_groups]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._resume()
+        data = self.recipe.training_data()
+        writer = SummaryWriter(str(self.folder)) if self.fabric.is_global_zero else None
+        with self._progress() as progress:
+            task = progress.add_task("training", total=self.settings.epochs, completed=self.state.epoch, figures="")
+            while self.state.epoch < self.settings.epochs and not self._stale():
+                figures = self._epoch(data, writer)
+                progress.update(task, advance=1, figures=" ".join(f"{k} {v:.4f}" for k, v in figures.items()))
+        if writer:
+            writer.close()
+        return self.state.best
+
+    def _epoch(self, data: Windows, writer: SummaryWriter | None) -> dict[str, float]:
+        start, losses = time.monotonic(), []
+        for batch in self._loader(data):
+            losses.append(self._step(batch, writer))
+            self.state.batch += 1
+            every = self.settings.checkpoint_every
+            if every and self.state.step % every == 0:
+                self._save("last.ckpt")
+        figures = {"loss": float(np.mean(losses)) if losses else float("nan"), "seconds": time.monotonic() - start}
+        self.state.epoch, self.state.batch = self.state.epoch + 1, 0
+        if self.state.epoch % self.settings.validate_every == 0 or self.state.epoch == self.settings.epochs:
+            figures |= self._validate()
+        self._save("last.ckpt")
+        self._log({"epoch": self.state.epoch, "step": self.state.step, **figures})
+        if writer:
+            for name, value in figures.items():
+                writer.add_scalar(f"epoch/{name}", value, self.state.epoch)
+        return figures
+
+    def _step(self, batch: Mapping[str, torch.Tensor], writer: SummaryWriter | None) -> float:
+        torch.manual_seed(hash((self.seed, self.state.step, self.fabric.global_rank)))
+        for group, rate in zip(self.recipe.optimizer.param_groups, self.base_rates, strict=True):
+            group["lr"] = rate * self._rate_factor()
+        self.recipe.network.train()
+        figures = {name: float(value) for name, value in self.recipe.step(batch, self.state.epoch, self.fabric).items()}
+        self.state.step += 1
+        if not np.isfinite(figures["loss"]):
+            raise FloatingPointError(f"The loss is {figures['loss']} at step {self.state.step}.")
+        self._log({"step": self.state.step, **figures})
+        if writer:
+            for name, value in figures.items():
+                writer.add_scalar(f"step/{name}", value, self.state.step)
+        return figures["loss"]
+
+    def _rate_factor(self) -> float:
+        if self.settings.schedule == "constant":
+            return 1.0
+        done = (self.state.epoch + self.state.batch / max(self.batches, 1)) / self.settings.epochs
+        return 0.5 * (1 + float(np.cos(np.pi * min(done, 1))))
+
+    def _loader(self, data: Windows) -> Any:
+        size, fabric = self.settings.batch_size, self.fabric
+        sampler = EpochSampler(
+            len(data), self.seed, self.state.epoch, fabric.global_rank, fabric.world_size, skip=self.state.batch * size
+        )
+        self.batches = self.state.batch + len(sampler) // size
+        loader = DataLoader(data, size, sampler=sampler, num_workers=self.settings.workers, drop_last=True)
+        return fabric.setup_dataloaders(loader, use_distributed_sampler=False)
+
+    def _validate(self) -> dict[str, float]:
+        self.recipe.network.eval()
+        with torch.inference_mode():
+            figures = self.recipe.validate() if self.fabric.is_global_zero else {}
+        figures = self.fabric.broadcast(figures)
+        self.state.stale += 1
+        if figures["score"] > self.state.best:
+            self.state.best, self.state.stale = figures["score"], 0
+            self._save("best.ckpt")
+        return figures
+
+    def _stale(self) -> bool:
+        return bool(self.settings.patience) and self.state.stale >= self.settings.patience
+
+    def _save(self, name: str) -> None:
+        content = {"network": self.recipe.network, "optimizer": self.recipe.optimizer, "state": vars(self.state)}
+        temporary = self.folder / f"{name}.part"
+        self.fabric.save(temporary, content)
+        if self.fabric.is_global_zero:
+            os.replace(temporary, self.folder / name)
+        self.fabric.barrier()
+
+    def _resume(self) -> None:
+        path = self.folder / "last.ckpt"
+        if not path.is_file():
+            return
+        content: dict[str, Any] = {"network": self.recipe.network, "optimizer": self.recipe.optimizer}
+        rest = self.fabric.load(path, content, strict=True, weights_only=True)
+        self.state = _State(**rest["state"])
+        if self.fabric.is_global_zero:
+            self._forget_after(self.state.step)
+
+    def _forget_after(self, step: int) -> None:
+        """Drop the log lines of steps that will be done again."""
+        log = self.folder / "log.jsonl"
+        rows = [line for line in log.read_text().splitlines() if line.endswith("}")] if log.is_file() else []
+        log.write_text("".join(f"{line}\n" for line in rows if json.loads(line)["step"] <= step))
+
+    def _log(self, row: Mapping[str, float]) -> None:
+        if self.fabric.is_global_zero:
+            with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+
+    def _progress(self) -> Progress:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        return Progress(
+            *columns, TimeRemainingColumn(), TextColumn("{task.fields[figures]}"), disable=not self.fabric.is_global_zero
+        )

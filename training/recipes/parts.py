@@ -1,0 +1,117 @@
+"""What every recipe is given: data, network and optimiser as the experiment describes them, and a validation score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from NoisyLabelSegLib.inference.preprocessing import Preprocessing
+from NoisyLabelSegLib.networks import build
+from training.data.cases import DataSet, Split
+from training.data.windows import Augmentation, Starts, Windows
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """A network of the registry; the channels of input and output follow from the method and the labels.
+
+    Attributes:
+        name: its name in `NoisyLabelSegLib.networks`.
+        arguments: its keyword arguments.
+    """
+
+    name: str = "unet"
+    arguments: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """The optimiser: torch's of that name (paper: Adam, learning rate 1e-4, weight decay 1e-5)."""
+
+    name: Literal["Adam", "AdamW", "SGD"] = "Adam"
+    learning_rate: float = 1e-4
+    weight_decay: float = 1e-5
+    momentum: float = 0.9
+
+
+@dataclass(frozen=True)
+class Parts:
+    """See the module's text.
+
+    Attributes:
+        augmentation: how training windows are varied.
+        limit: takes this many cases a part, for a quick look; 0 takes all.
+    """
+
+    dataset: DataSet
+    preprocessing: Preprocessing
+    network_settings: NetworkSettings
+    optimizer_settings: OptimizerSettings
+    seed: int
+    augmentation: Augmentation
+    limit: int = 0
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, the background among them."""
+        return max(self.dataset.labels) + 1
+
+    def network_arguments(self, in_channels: int) -> Mapping[str, Any]:
+        """All keyword arguments of the network, as a bundle stores them."""
+        return {
+            "spatial_dims": self.preprocessing.dimensions,
+            "in_channels": in_channels,
+            "out_channels": self.classes,
+            **(self.network_settings.arguments or {}),
+        }
+
+    def network(self, in_channels: int) -> nn.Module:
+        """The network, initialised from the seed."""
+        torch.manual_seed(self.seed)
+        return build(self.network_settings.name, **self.network_arguments(in_channels))
+
+    def optimizer(self, network: nn.Module) -> Optimizer:
+        """The optimiser for all parameters of ``network``."""
+        settings = self.optimizer_settings
+        arguments: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+        if settings.name == "SGD":
+            arguments |= {"momentum": settings.momentum, "nesterov": True}
+        return getattr(torch.optim, settings.name)(network.parameters(), **arguments)
+
+    def windows(self, split: Split, starts: Starts, *, augment: bool) -> Windows:
+        """The windows of one part of the data set."""
+        cases = self.dataset.part(split)[: self.limit or None]
+        return Windows(cases, self.preprocessing, starts, self.augmentation if augment else None, self.seed)
+
+
+def unwrapped(network: nn.Module) -> nn.Module:
+    """The network itself: validation runs in one process, where a distributed wrapper would wait for the others."""
+    inner = getattr(network, "module", network)
+    return inner if isinstance(inner, nn.Module) else network
+
+
+def validation_dice(windows: Windows, parts: Parts, device: torch.device, predict: Callable[[Tensor, Tensor], Tensor]) -> float:
+    """Mean Dice over windows with any expert foreground and over the labels.
+
+    Args:
+        windows: the validation windows.
+        parts: the experiment's parts.
+        device: where the network is.
+        predict: maps image ``B1HW[D]`` and first mask ``BHW[D]`` to a label map ``BHW[D]``.
+    """
+    scores = []
+    for batch in DataLoader(windows, batch_size=32 if parts.preprocessing.dimensions == 2 else 2):
+        expert = batch["expert"]
+        predicted = predict(batch["image"].to(device), batch["start"].to(device)).cpu()
+        for value in range(1, parts.classes):
+            a, b = (predicted == value).flatten(1), (expert == value).flatten(1)
+            present = b.any(dim=1)
+            dice = 2 * (a & b).sum(dim=1) / (a.sum(dim=1) + b.sum(dim=1)).clamp(min=1)
+            scores += dice[present].tolist()
+    return float(sum(scores) / max(len(scores), 1))

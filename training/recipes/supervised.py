@@ -1,0 +1,49 @@
+"""Plain supervised segmentation: the image alone, Dice + cross-entropy. The baseline that every method is measured against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from training.data.windows import Starts, Windows
+from training.losses.discrepancy import dice_cross_entropy
+from training.recipes.parts import Parts, unwrapped, validation_dice
+
+
+@dataclass(frozen=True)
+class SupervisedSettings:
+    """There is nothing to set but the first masks, which the network does not see; they place the window."""
+
+    starts: Starts = field(default_factory=Starts)
+
+
+class Supervised:
+    """See the module's text."""
+
+    def __init__(self, settings: SupervisedSettings, parts: Parts) -> None:
+        self.settings, self.parts = settings, parts
+        self.network: nn.Module = parts.network(in_channels=1)
+        self.optimizer: Optimizer = parts.optimizer(self.network)
+        self._validation: Windows | None = None
+
+    def training_data(self) -> Windows:
+        return self.parts.windows("train", self.settings.starts, augment=True)
+
+    def step(self, batch: Mapping[str, Tensor], epoch: int, fabric: Fabric) -> dict[str, Tensor]:
+        loss = dice_cross_entropy(self.network(batch["image"]), batch["expert"])
+        self.optimizer.zero_grad()
+        fabric.backward(loss)
+        self.optimizer.step()
+        return {"loss": loss.detach()}
+
+    def validate(self) -> dict[str, float]:
+        self._validation = self._validation or self.parts.windows("val", Starts(), augment=False)
+        network = unwrapped(self.network)
+        device = next(network.parameters()).device
+        score = validation_dice(self._validation, self.parts, device, lambda image, start: network(image).argmax(dim=1))
+        return {"score": score}
