@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from NoisyLabelSegLib.errors import InputError
+
+if TYPE_CHECKING:
+    from training.checkpoints import Run
 
 RUNS, DATA = Path("runs"), Path("data")
 
@@ -36,13 +40,48 @@ def _parser() -> argparse.ArgumentParser:
     _experiment_arguments(train)
     train.add_argument("--limit", type=int, default=0, help="cases a part, for a quick look")
     train.set_defaults(command=_train)
+
+    evaluate = commands.add_parser("evaluate", help="measure trained experiments on the test part, with a paired test")
+    _experiment_arguments(evaluate)
+    evaluate.add_argument("--baseline", type=Path, help="another experiment's YAML to compare with")
+    evaluate.add_argument("--seeds", type=int, nargs="+", default=[0], help="the seeds that were trained")
+    evaluate.add_argument("--stages", type=int, default=9, help="stages to go through")
+    evaluate.add_argument("--split", choices=("val", "test"), default="test")
+    evaluate.add_argument("--again", action="store_true", help="predict anew instead of reading the run's table")
+    evaluate.set_defaults(command=_evaluate)
+
+    predict = commands.add_parser("predict", help="write a trained experiment's label maps for a part of the data set")
+    _experiment_arguments(predict)
+    predict.add_argument("--stages", type=int, default=5)
+    predict.add_argument("--split", choices=("train", "val", "test"), default="test")
+    predict.add_argument("-o", "--output", type=Path, required=True, help="folder for the label maps")
+    predict.set_defaults(command=_predict)
+
+    export = commands.add_parser("export", help="make a model bundle of a trained experiment")
+    _experiment_arguments(export)
+    export.add_argument("--card", type=Path, required=True, help="a YAML of training/cards")
+    export.add_argument("--models", type=Path, default=Path("Resources/Models"), help="folder of bundles")
+    export.add_argument("--overwrite", action="store_true")
+    export.set_defaults(command=_export)
+
+    sample = commands.add_parser("sample", help="write one case of a prepared data set as a sample")
+    sample.add_argument("dataset", help="name of the prepared data set")
+    sample.add_argument("case", help="the case's id")
+    sample.add_argument("--card", type=Path, required=True, help="a YAML of training/cards")
+    sample.add_argument("--data", type=Path, default=DATA, help="folder of prepared data sets")
+    sample.add_argument("-o", "--output", type=Path, required=True)
+    sample.set_defaults(command=_sample)
+
+    benchmark = commands.add_parser("benchmark", help="print speeds as ratios against a named peer")
+    benchmark.add_argument("name", choices=("surface-distance", "refine"))
+    benchmark.set_defaults(command=_benchmark)
     return parser
 
 
 def _experiment_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("experiment", type=Path, help="a YAML of training/configs")
     parser.add_argument("--small", action="store_true", help="the setting for a small machine")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="seed of the run")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
     parser.add_argument("--data", type=Path, default=DATA, help="folder of prepared data sets")
     parser.add_argument("--runs", type=Path, default=RUNS, help="folder of training runs")
@@ -72,6 +111,75 @@ def _train(options: argparse.Namespace) -> None:
     write_settings(folder, experiment, options.seed)
     best = Engine(experiment.make(parts), experiment.engine, folder, options.seed).run()
     print(f"best validation score {best:.4f}; weights in {folder / 'best.ckpt'}")
+
+
+def _read_run(options: argparse.Namespace, experiment_file: Path, seed: int) -> Run:
+    from training.checkpoints import read_run
+    from training.experiment import read_experiment
+    from training.runs import run_folder
+
+    experiment = read_experiment(experiment_file, small=options.small, overrides=options.set)
+    folder = run_folder(argparse.Namespace(**{**vars(options), "experiment": experiment_file, "seed": seed}))
+    return read_run(experiment, experiment.parts(options.data, seed), folder)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from training import evaluate
+
+    experiments = [options.experiment, *([options.baseline] if options.baseline else [])]
+    tables, slices = {}, False
+    for file in experiments:
+        runs = [_read_run(options, file, seed) for seed in options.seeds]
+        slices = runs[0].experiment.preprocessing.dimensions == 2
+        tables[file] = [evaluate.rows_of(run, options.split, options.stages, again=options.again) for run in runs]
+    figures = {
+        file.stem: evaluate.report(file.stem, seeds, range(options.stages + 1), slices=slices)
+        for file, seeds in tables.items()
+    }
+    figures["comparison"] = evaluate.compare(tables[experiments[0]], tables.get(options.baseline), slices=slices)
+    setting = "small" if options.small else "full"
+    target = options.runs / f"{options.experiment.stem}-{setting}-{options.split}.json"
+    evaluate.write_figures(target, figures)
+    print(f"figures in {target}")
+
+
+def _predict(options: argparse.Namespace) -> None:
+    import SimpleITK as sitk
+
+    from training.checkpoints import as_model
+    from training.data.adapters.files import write_labels
+    from training.prediction import stage_labels
+
+    run = _read_run(options, options.experiment, options.seed)
+    model = as_model(run)
+    for case in run.parts.dataset.part(options.split):
+        labels = stage_labels(model, case, options.stages)[-1]
+        write_labels(options.output / f"{case.id}.nii.gz", labels, sitk.ReadImage(str(case.image)))
+        print(options.output / f"{case.id}.nii.gz")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from training.export import export
+
+    run = _read_run(options, options.experiment, options.seed)
+    bundle = export(run, options.card, options.models, overwrite=options.overwrite)
+    megabytes = bundle.description.weights.bytes / 1e6
+    print(f"{bundle.folder}: {megabytes:.2f} MB of weights")
+
+
+def _sample(options: argparse.Namespace) -> None:
+    from training.data.cases import read_dataset
+    from training.export import read_card
+    from training.samples import write_sample
+
+    write_sample(read_dataset(options.data / options.dataset), options.case, read_card(options.card), options.output)
+    print(options.output)
+
+
+def _benchmark(options: argparse.Namespace) -> None:
+    from importlib import import_module
+
+    import_module(f"training.benchmarks.{options.name.replace('-', '_')}").main()
 
 
 if __name__ == "__main__":

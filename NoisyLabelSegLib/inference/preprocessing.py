@@ -44,6 +44,9 @@ class Intensity:
     def __post_init__(self) -> None:
         if self.rule not in ("min-max", "z-score", "window") or self.scope not in ("slice", "case"):
             raise InputError(f"There is no intensity rule '{self.rule}' over a '{self.scope}'.")
+        given = [value for value in (self.low, self.high, self.mean, self.std) if value is not None]
+        if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in given):
+            raise InputError("The intensity rule's low, high, mean and std must be finite numbers.")
         if self.rule == "window" and (self.low is None or self.high is None or not self.low < self.high):
             raise InputError("The intensity rule 'window' needs low < high.")
         if (self.mean is None) != (self.std is None) or (self.std is not None and self.std <= 0):
@@ -63,7 +66,9 @@ class Intensity:
             return (voxels - self.mean) / self.std
         else:
             shift, scale = voxels.mean(axis=axes, keepdims=True), voxels.std(axis=axes, keepdims=True)
-        return (voxels - shift) / np.where(scale > 0, scale, 1)
+        # The mean of equal values may be rounded: their standard deviation is then not quite zero.
+        constant = voxels.min(axis=axes, keepdims=True) == voxels.max(axis=axes, keepdims=True)
+        return np.where(constant, np.float32(0), (voxels - shift) / np.where(constant, 1, scale))
 
 
 @dataclass(frozen=True)

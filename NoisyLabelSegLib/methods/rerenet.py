@@ -11,6 +11,8 @@ Decisions where the paper is silent:
 - `update`: ``"replace"`` is the paper's (y^k is the arg max of stage k alone). ``"mean"`` takes the arg max of the mean of
   all stages' probabilities: a stage then changes only what outweighs all stages before it, so that stages cannot drift
   away or swing between two masks.
+- `memory`: False is the paper's input, image and latest mask. True adds the given mask y^0 as further channels at every
+  stage: what the person drew is evidence that later stages must not forget, and without it they drift.
 - An item (a slice, or a volume in 3D) whose mask a stage did not change is done: more stages are an upper bound.
 """
 
@@ -49,9 +51,22 @@ def coarse_channels(labels: Tensor, classes: int) -> Tensor:
     return F.one_hot(labels, classes).movedim(-1, 1)[:, 1:].float()
 
 
-def network_input(image: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Join an image ``BCHW[D]`` and a label map ``BHW[D]`` along the channels: equation (3.1)'s input."""
-    return torch.cat([image, coarse_channels(labels, classes)], dim=1)
+def input_channels(image_channels: int, classes: int, *, memory: bool) -> int:
+    """Channels of `network_input`."""
+    return image_channels + (classes - 1) * (2 if memory else 1)
+
+
+def network_input(image: Tensor, labels: Tensor, given: Tensor | None, classes: int) -> Tensor:
+    """Join an image ``BCHW[D]`` and label maps ``BHW[D]`` along the channels: equation (3.1)'s input.
+
+    Args:
+        image: preprocessed image.
+        labels: the previous stage's mask.
+        given: the given mask y^0 for a network with memory, else None.
+        classes: number of classes with the background.
+    """
+    maps = [labels] if given is None else [labels, given]
+    return torch.cat([image, *(coarse_channels(m, classes) for m in maps)], dim=1)
 
 
 def refine(
@@ -61,22 +76,25 @@ def refine(
     classes: int,
     stages: int = 5,
     update: Update = "mean",
+    *,
+    memory: bool = False,
 ) -> Iterator[Stage]:
     """Refine a label map stage by stage, yielding each stage as it is done.
 
     Args:
-        predict: maps ``B(C+classes-1)HW[D]`` to logits ``BNHW[D]``.
+        predict: maps `network_input` to logits ``BNHW[D]``.
         image: ``BCHW[D]``, preprocessed.
         start: int64 ``BHW[D]``, the coarse mask; all zeros to start from nothing.
         classes: number of classes with the background.
         stages: upper bound K of equation (3.1); iteration ends earlier once no item changes.
-        update: see the module's text.
+        update, memory: see the module's text.
     """
     labels = start.clone()
     probabilities = torch.zeros(start.shape[0], classes, *start.shape[1:], device=image.device)
     active = torch.arange(start.shape[0], device=image.device)
     for number in range(1, stages + 1):
-        logits = predict(network_input(image[active], labels[active], classes))
+        given = start[active] if memory else None
+        logits = predict(network_input(image[active], labels[active], given, classes))
         latest = torch.softmax(logits.float(), dim=1)
         if update == "mean":
             latest = probabilities[active] + (latest - probabilities[active]) / number

@@ -77,14 +77,15 @@ class DiscrepancyLoss:
 
 
 def foreground_dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """MONAI's soft Dice loss (3.2) over the foreground classes, pooled over the batch.
+    """MONAI's soft Dice loss (3.2), the mean over items and foreground classes.
 
-    Pooling keeps a batch of slices defined where single slices hold no foreground.
+    An item without foreground contributes a loss near 1 that falls only as the prediction vanishes; the cross-entropy
+    is what teaches it.
     """
     return _DICE(logits, labels.unsqueeze(1))
 
 
-_DICE = DiceLoss(include_background=False, to_onehot_y=True, softmax=True, batch=True, smooth_nr=1e-5, smooth_dr=1e-5)
+_DICE = DiceLoss(include_background=False, to_onehot_y=True, softmax=True, smooth_nr=1e-5, smooth_dr=1e-5)
 
 
 def dice_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """ReReNet's training (thesis chapter 3; the method's own text is in `NoisyLabelSegLib.methods.rerenet`).
 
 The optimiser steps once per stage, f^{k-1} -> f^k, and the hard mask of one stage, detached, is the next one's input.
-What the paper lacks and iteration needs: first masks of several kinds (see `Starts`) and, with ``random_stages``, a random
-number of stages per batch, so that the network is trained on the masks that inference visits, the truth among them.
+What the paper lacks and iteration needs: first masks of several kinds (see `Starts`), the truth among them, and a network
+that still sees the given mask at every stage (``memory``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from NoisyLabelSegLib.methods.rerenet import Update, network_input, refine
+from NoisyLabelSegLib.methods.rerenet import Update, input_channels, network_input, refine
 from training.data.windows import Starts, Windows
 from training.losses.discrepancy import DiscrepancyLoss
 from training.recipes.parts import Parts, unwrapped, validation_dice
@@ -27,7 +27,7 @@ class ReReNetSettings:
 
     Attributes:
         stages: K, stages a batch is trained through (paper: 5).
-        random_stages: draw the number of stages from 1 ... K for each batch.
+        memory: show the network the given mask at every stage, see the method.
         update: how inference turns a stage's output into the next mask, see the method.
         inference_stages: upper bound of stages in validation and, by default, in the exported model.
         loss: see `DiscrepancyLoss`.
@@ -35,7 +35,7 @@ class ReReNetSettings:
     """
 
     stages: int = 5
-    random_stages: bool = False
+    memory: bool = False
     update: Update = "mean"
     inference_stages: int = 5
     loss: DiscrepancyLoss = field(default_factory=DiscrepancyLoss)
@@ -51,7 +51,7 @@ class ReReNet:
 
     def __init__(self, settings: ReReNetSettings, parts: Parts) -> None:
         self.settings, self.parts = settings, parts
-        self.network: nn.Module = parts.network(in_channels=parts.classes)
+        self.network: nn.Module = parts.network(input_channels(1, parts.classes, memory=settings.memory))
         self.optimizer: Optimizer = parts.optimizer(self.network)
         self._validation: Windows | None = None
 
@@ -60,12 +60,10 @@ class ReReNet:
 
     def step(self, batch: Mapping[str, Tensor], epoch: int, fabric: Fabric) -> dict[str, Tensor]:
         image, expert, previous = batch["image"], batch["expert"], batch["start"]
-        stages = self.settings.stages
-        if self.settings.random_stages:
-            stages = int(torch.randint(1, stages + 1, ()))
-        losses = []
+        given = batch["start"] if self.settings.memory else None
+        stages, losses = self.settings.stages, []
         for stage in range(1, stages + 1):
-            logits = self.network(network_input(image, previous, self.parts.classes))
+            logits = self.network(network_input(image, previous, given, self.parts.classes))
             loss = self.settings.loss(logits, previous, expert, epoch, stage, stages)
             self.optimizer.zero_grad()
             fabric.backward(loss)
@@ -81,9 +79,8 @@ class ReReNet:
 
         def predict(image: Tensor, start: Tensor) -> Tensor:
             settings, labels = self.settings, start
-            for stage in refine(
-                network, image, start, self.parts.classes, settings.inference_stages, settings.update
-            ):
+            classes, stages = self.parts.classes, settings.inference_stages
+            for stage in refine(network, image, start, classes, stages, settings.update, memory=settings.memory):
                 labels = stage.labels
             return labels
 

@@ -1,0 +1,48 @@
+"""One refinement from files to files: what the command line, a list of cases and the demonstration share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from NoisyLabelSegLib.images import read_image
+from NoisyLabelSegLib.inference.model import Model
+from NoisyLabelSegLib.outputs import Outputs
+from NoisyLabelSegLib.pipeline import RefineSettings, refine
+from NoisyLabelSegLib.result import Result
+from NoisyLabelSegLib.segmentations import read_segmentation
+
+
+def refine_files(
+    image: Path,
+    mask: Path | None,
+    model: Model,
+    settings: RefineSettings,
+    outputs: Outputs,
+    progress: Callable[[str, float], None] = lambda text, done: None,
+) -> tuple[Result, list[Path]]:
+    """Read, refine and write; return the result and the files written.
+
+    Args:
+        image: an image file or a folder of DICOM slices.
+        mask: a segmentation file; None starts from nothing.
+        model, settings, progress: see `pipeline.refine`.
+        outputs: already checked, see `Outputs.check`.
+
+    Raises:
+        InputError: when something given cannot be used or written; then no file has been written.
+    """
+    picture = read_image(image)
+    given = read_segmentation(mask) if mask else None
+    if given is not None and not outputs.keeps_overlaps:
+        given.label_map()  # refuses overlapping segments before the computation rather than after it
+    result = refine(picture, given, model, settings, progress)
+    names = {"image": _name(image), "mask": _name(mask) if mask else None}
+    result = replace(result, provenance={**names, **result.provenance})
+    return result, outputs.write(result)
+
+
+def _name(path: Path) -> str:
+    """The name alone, since folders may tell more than a result should; always valid Unicode."""
+    return path.resolve().name.encode("utf-8", errors="replace").decode("utf-8")

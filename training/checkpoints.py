@@ -1,0 +1,89 @@
+"""From a run's folder to a network that predicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from NoisyLabelSegLib.bundle import UNWRITTEN, ExpectedIntensity, Label, ModelDescription, Network
+from NoisyLabelSegLib.errors import InputError
+from NoisyLabelSegLib.inference.model import Model
+from NoisyLabelSegLib.methods.rerenet import input_channels
+from training.experiment import Experiment
+from training.recipes.rerenet import ReReNetSettings
+from training.recipes.parts import Parts
+
+COLORS = ((0.85, 0.37, 0.01), (0.11, 0.62, 0.47), (0.46, 0.44, 0.70), (0.91, 0.16, 0.54), (0.40, 0.65, 0.12))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained experiment: what it was, and its best weights."""
+
+    experiment: Experiment
+    parts: Parts
+    folder: Path
+    state_dict: dict[str, Tensor]
+
+
+def read_run(experiment: Experiment, parts: Parts, folder: Path) -> Run:
+    """Read the weights of the best validation score.
+
+    Raises:
+        InputError: when the run has not been trained.
+    """
+    path = folder / "best.ckpt"
+    if not path.is_file():
+        raise InputError(f"There is no '{path}': train this experiment first.")
+    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return Run(experiment, parts, folder, content["network"])
+
+
+def network_of(run: Run) -> Network:
+    """The network's name and arguments, as a bundle stores them."""
+    memory = getattr(run.experiment.settings, "memory", None)
+    in_channels = 1 if memory is None else input_channels(1, run.parts.classes, memory=memory)
+    arguments = dict(run.parts.network_arguments(in_channels))
+    return Network(run.parts.network_settings.name, arguments)
+
+
+def method_arguments(settings: ReReNetSettings) -> dict[str, Any]:
+    """What inference has to know of ReReNet's settings, as a bundle stores it."""
+    return {"stages": settings.inference_stages, "update": settings.update, "memory": settings.memory}
+
+
+def as_model(run: Run, device: str = "cpu") -> Model:
+    """The run as the pipeline takes it, without a bundle on disk; its description says only what the data set says."""
+    recipe = run.experiment.make(run.parts)
+    recipe.network.load_state_dict(run.state_dict)
+    settings = run.experiment.settings
+    arguments = method_arguments(settings) if isinstance(settings, ReReNetSettings) else {}
+    labels = tuple(
+        Label(value, name, COLORS[(value - 1) % len(COLORS)], "") for value, name in run.parts.dataset.labels.items()
+    )
+    description = ModelDescription(
+        format_version=1,
+        name="unnamed",
+        version="0",
+        kind="refine",
+        method=run.experiment.recipe,
+        method_arguments=arguments,
+        network=network_of(run),
+        weights=UNWRITTEN,
+        preprocessing={},
+        labels=labels,
+        modality="",
+        anatomy="",
+        expected_intensity=ExpectedIntensity(None, None, "", ""),
+        licence="none",
+        training_data=(),
+        intended_use="",
+        not_for="",
+        quality=(),
+    )
+    target = torch.device(device)
+    return Model(description, run.experiment.preprocessing, recipe.network.to(target).eval(), target)

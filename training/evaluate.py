@@ -1,0 +1,181 @@
+"""Measuring runs on a part of the data set that training and choice of settings never saw: tables and paired tests."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from scipy.stats import wilcoxon
+
+from NoisyLabelSegLib import metrics
+from training.checkpoints import Run, as_model
+from training.data.cases import Split
+from training.prediction import stage_labels
+
+Row = dict[str, Any]
+MEASURES = ("dice", "iou", "hd95", "assd", "precision", "recall", "relative_volume_error")
+
+
+def evaluate(run: Run, split: Split, stages: int, device: str = "cpu", limit: int = 0) -> list[Row]:
+    """Predict and measure every case of a part.
+
+    Returns:
+        A row for each case, label and stage (0 = the coarse mask), and for slice-wise models one for each slice with
+        any expert foreground as well (``slice`` is then its number, otherwise empty).
+    """
+    model = as_model(run, device)
+    rows: list[Row] = []
+    for case in track(run.parts.dataset.part(split)[: limit or None], description=f"{run.folder.name}"):
+        expert = sitk.ReadImage(str(case.label), sitk.sitkUInt8)
+        reference, spacing = sitk.GetArrayFromImage(expert), expert.GetSpacing()[::-1]
+        slices = model.preprocessing.dimensions == 2
+        for stage, labels in enumerate(stage_labels(model, case, stages)):
+            for value, name in run.parts.dataset.labels.items():
+                head = {"case": case.id, "patient": case.patient, "label": name, "stage": stage, "slice": ""}
+                rows += _measured(head, labels == value, reference == value, spacing, slices=slices)
+    return rows
+
+
+def _measured(
+    head: Row, predicted: NDArray[np.bool_], expert: NDArray[np.bool_], spacing: Sequence[float], *, slices: bool
+) -> Iterable[Row]:
+    yield head | metrics.evaluate(predicted, expert, spacing)
+    for z in np.flatnonzero(expert.any(axis=(1, 2))) if slices else ():
+        yield head | {"slice": int(z)} | metrics.evaluate(predicted[z], expert[z], spacing[1:])
+
+
+def rows_of(run: Run, split: Split, stages: int, *, again: bool = False) -> list[Row]:
+    """The run's table of a part: read from its folder, or made and kept there (always when ``again``)."""
+    path = run.folder / f"{split}-{stages}-stages.csv"
+    newer = path.is_file() and path.stat().st_mtime > (run.folder / "best.ckpt").stat().st_mtime
+    if again or not newer:
+        write_rows(path, evaluate(run, split, stages))
+    return read_rows(path)
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Write rows as CSV."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read what `write_rows` wrote."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            {k: float(v) if k in MEASURES else int(v) if k == "stage" else v for k, v in row.items()}
+            for row in csv.DictReader(file)
+        ]
+
+
+def of_stage(rows: Iterable[Row], stage: int, *, slices: bool) -> list[Row]:
+    """The rows of one stage; the last one there is, where a method has fewer."""
+    chosen = [row for row in rows if (row["slice"] != "") == slices]
+    last = max(row["stage"] for row in chosen)
+    return [row for row in chosen if row["stage"] == min(stage, last)]
+
+
+def summary(rows: Sequence[Row]) -> dict[str, float]:
+    """Mean of each measure; infinite distances (one mask empty) are left out of the distances' means and counted."""
+    result = {}
+    for measure in MEASURES:
+        values = np.array([row[measure] for row in rows])
+        finite = values[np.isfinite(values)]
+        result[measure] = float(finite.mean()) if len(finite) else float("nan")
+    result["without_distance"] = int(sum(not np.isfinite(row["hd95"]) for row in rows))
+    return result
+
+
+def paired(rows: Sequence[Sequence[Row]], others: Sequence[Sequence[Row]]) -> tuple[float, float]:
+    """Mean difference in Dice and the p-value of a two-sided Wilcoxon signed-rank test over patients.
+
+    Each argument holds the rows of several seeds; a patient's value is the mean over seeds and rows, so that neither
+    seeds nor the slices of one patient are counted as independent.
+    """
+    ours, theirs = _by_patient(rows), _by_patient(others)
+    differences = np.array([ours[patient] - theirs[patient] for patient in sorted(ours.keys() & theirs.keys())])
+    if not differences.any():
+        return 0.0, 1.0
+    return float(differences.mean()), float(wilcoxon(differences).pvalue)
+
+
+def _by_patient(seeds: Sequence[Sequence[Row]]) -> Mapping[str, float]:
+    values = defaultdict(list)
+    for rows in seeds:
+        for row in rows:
+            values[row["patient"]].append(row["dice"])
+    return {patient: float(np.mean(dice)) for patient, dice in values.items()}
+
+
+def worse_than_given(rows: Sequence[Row], stage: int, by: float = 0.02) -> float:
+    """Share of cases whose Dice (mean over labels) lies more than ``by`` below the coarse mask's."""
+    before, after = (_by_case(of_stage(rows, s, slices=False)) for s in (0, stage))
+    return float(np.mean([after[case] < before[case] - by for case in before]))
+
+
+def _by_case(rows: Iterable[Row]) -> dict[str, float]:
+    values = defaultdict(list)
+    for row in rows:
+        values[row["case"]].append(row["dice"])
+    return {case: float(np.mean(dice)) for case, dice in values.items()}
+
+
+def report(name: str, seeds: Sequence[Sequence[Row]], stages: Sequence[int], *, slices: bool) -> Row:
+    """Print a method's table over its seeds and return the figures (means over seeds, and Dice's SD between seeds)."""
+    table = Table(title=f"{name}: {len(seeds)} seed(s), per {'slice' if slices else 'case and label'}")
+    for column in ("stage", *MEASURES, "SD of seeds", "one empty"):
+        table.add_column(column, justify="right")
+    figures: Row = {}
+    for stage in stages:
+        means = [summary(of_stage(rows, stage, slices=slices)) for rows in seeds]
+        mean = {key: float(np.mean([m[key] for m in means])) for key in means[0]}
+        mean["dice_sd_of_seeds"] = float(np.std([m["dice"] for m in means]))
+        figures[str(stage)] = mean
+        cells = [f"{mean[measure]:.4f}" for measure in MEASURES]
+        table.add_row(str(stage), *cells, f"{mean['dice_sd_of_seeds']:.4f}", f"{mean['without_distance']:.1f}")
+    Console(width=150).print(table)
+    return figures
+
+
+def compare(ours: Sequence[Sequence[Row]], baseline: Sequence[Sequence[Row]] | None, *, slices: bool) -> Row:
+    """Print and return how the method compares with the coarse masks and with a baseline."""
+    last = max(row["stage"] for row in ours[0])
+    figures: Row = {}
+    for stage in sorted({1, min(5, last), last}):
+        rows = [of_stage(seed, stage, slices=slices) for seed in ours]
+        given = [of_stage(seed, 0, slices=slices) for seed in ours]
+        pairs = {"coarse mask": given}
+        if baseline:
+            pairs["baseline"] = [of_stage(seed, 1, slices=slices) for seed in baseline]
+        for name, other in pairs.items():
+            difference = float(np.mean([_mean_dice(a) - _mean_dice(b) for a, b in zip(rows, other, strict=True)]))
+            patients, p = paired(rows, other)
+            figures[f"stage {stage} - {name}"] = {"dice": difference, "dice_by_patient": patients, "p": p}
+            print(f"stage {stage} against {name}: Dice {difference:+.4f} (by patient {patients:+.4f}, p = {p:.2g})")
+        worse = float(np.mean([worse_than_given(seed, stage) for seed in ours]))
+        figures[f"stage {stage} worse than given"] = worse
+        print(f"stage {stage}: {100 * worse:.1f} % of the cases are worse than the given mask by more than 0.02 Dice")
+    return figures
+
+
+def _mean_dice(rows: Sequence[Row]) -> float:
+    return float(np.mean([row["dice"] for row in rows]))
+
+
+def write_figures(path: Path, figures: Mapping[str, Any]) -> None:
+    """Write figures as JSON, for the documents' tables."""
+    path.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+
+

@@ -1,0 +1,48 @@
+"""Predicting a data set's cases with a run, through the same pipeline as the command line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from numpy.typing import NDArray
+
+from NoisyLabelSegLib.images import read_image
+from NoisyLabelSegLib.inference.model import Model
+from NoisyLabelSegLib.inference.predictor import Predictor
+from NoisyLabelSegLib.inference.preprocessing import prepare
+from NoisyLabelSegLib.pipeline import RefineSettings, refine
+from NoisyLabelSegLib.segmentations import Segment, Segmentation
+from training.data.cases import Case
+
+Labels = NDArray[np.uint8]
+
+
+def stage_labels(model: Model, case: Case, stages: int) -> list[Labels]:
+    """A case's label maps: the coarse one first, then one a stage (a single one for a network without refinement).
+
+    The arrays are on the image's grid, (K, J, I) as SimpleITK gives them.
+    """
+    image = read_image(case.image)
+    coarse = sitk.ReadImage(str(case.coarse), sitk.sitkUInt8)
+    given = sitk.GetArrayFromImage(coarse)
+    if model.description.method == "supervised":
+        return [given, _supervised(model, image, coarse)]
+    segments = tuple(Segment(label.name, label.value) for label in model.description.labels)
+    segmentation = Segmentation(coarse, segments) if given.any() else None
+    result = refine(image, segmentation, model, RefineSettings(stages=stages))
+    # A label map that kept its values; a stage that changed nothing more stands for all later ones.
+    maps = [sitk.GetArrayFromImage(stage.image).astype(np.uint8) for stage in result.stages[1:]]
+    return [given, *maps, *[maps[-1]] * (stages - len(maps))]
+
+
+def _supervised(model: Model, image: sitk.Image, coarse: sitk.Image) -> Labels:
+    """The image alone goes into the network; the coarse mask only places the window, as it does for ReReNet."""
+    prepared = prepare(image, coarse, model.preprocessing)
+    inputs: Any = torch.from_numpy(prepared.image)
+    inputs = inputs.unsqueeze(1) if model.preprocessing.dimensions == 2 else inputs[None, None]
+    labels = Predictor(model.network, model.device)(inputs).argmax(dim=1).numpy().astype(np.uint8)
+    volume = labels if model.preprocessing.dimensions == 2 else labels[0]
+    return sitk.GetArrayFromImage(prepared.restore(volume)).astype(np.uint8)
