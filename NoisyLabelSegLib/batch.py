@@ -33,7 +33,8 @@ class Batch:
         settings: see `RefineSettings`.
         from_nothing: leave the masks aside and start from nothing.
         all_stages: ID_stage1.seg.nrrd … too; `reports`: ID.html too.
-        overwrite: redo cases whose files were made from other input, with another model or other settings.
+        overwrite: redo cases whose files were made from other input, with another model or other settings, and remove
+            those files first.
     """
 
     model: str
@@ -77,12 +78,14 @@ def run_batch(batch: Batch, cases: Sequence[Case], progress: Progress = lambda t
     bundle = find_bundle(batch.model)
     _make_folder(batch.folder)
     summary = Summary(batch.folder / "summary.csv")
-    common = _fingerprint(dataclasses.asdict(bundle.description), batch)
+    settings = (dataclasses.asdict(batch.settings), batch.from_nothing, batch.all_stages)
+    common = _fingerprint(__version__, dataclasses.asdict(bundle.description), settings)
     jobs = [_job(batch, case, common) for case in cases]
     _check_stage_names(jobs)
     pending = [job for job in jobs if not _is_done(job, summary)]
+    inside = _inside(batch.folder, cases)
     for job in pending:
-        _check(job, summary, [path for case in cases for path in (case.image, case.mask) if path])
+        _check(job, summary, batch, inside)
     failed: dict[str, str] = {}
     if pending:
         model = load_model(batch.model, batch.device)
@@ -123,14 +126,37 @@ def _is_done(job: _Job, summary: Summary) -> bool:
     return there and summary.status(job.case.id) == (DONE, job.request)
 
 
-def _check(job: _Job, summary: Summary, inputs: Sequence[Path]) -> None:
+def _check(job: _Job, summary: Summary, batch: Batch, inputs: Sequence[Path]) -> None:
     """Files of the very same request are this program's own and may be replaced; others only when that is allowed."""
-    raise NotImplementedError
+    own = summary.status(job.case.id)[1] == job.request
+    existing = [path for path in job.outputs.paths() if path.exists()]
+    if existing and not (own or batch.overwrite):
+        raise InputError(
+            f"{existing[0]} is there already, from other input, another model, other settings or another program: "
+            "choose another folder, or allow replacing it with --overwrite."
+        )
+    job.outputs.check(inputs)
+
+
+def _inside(folder: Path, cases: Sequence[Case]) -> list[Path]:
+    """The inputs that lie in the output folder and might be overwritten."""
+    inputs = [path for case in cases for path in (case.image, case.mask) if path]
+    return [path for path in inputs if path.resolve().parent == folder.resolve()]
+
+
+def _clear(job: _Job, summary: Summary, folder: Path) -> None:
+    """Remove what another request has left of this case: an old report or stage must not pass for the new result's."""
+    _, request = summary.status(job.case.id)
+    if request and request != job.request:
+        report = folder / f"{job.case.id}.html"
+        for path in Outputs(job.outputs.segmentation, report, all_stages=True).paths():
+            path.unlink(missing_ok=True)
 
 
 def _run(job: _Job, model: Model, batch: Batch, summary: Summary) -> str:
     """Do one case; the sentence that says why it failed, or nothing."""
     case = job.case
+    _clear(job, summary, batch.folder)
     summary.begin(case.id, job.request)
     try:
         if case.image is None:
@@ -157,3 +183,7 @@ def _state(path: Path | None) -> list[tuple[str, int, int]]:
         return []
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+
+
+def _fingerprint(*values: object) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

@@ -59,7 +59,7 @@ def _check_ids(ids: list[str], source: Path) -> None:
     seen: set[str] = set()
     for name in ids:
         # A result is called after its case, on disks where "a" and "A" may be one file.
-        if not re.fullmatch(r"[^\W_][\w.+@ -]{0,119}", name):
+        if not re.fullmatch(r"\w[\w.+@ -]{0,119}", name):
             raise InputError(f"{source} has the case id '{name}', which cannot name a file: use letters, digits, - _ .")
         if name.casefold() in seen:
             raise InputError(f"{source} has the case '{name}' twice: give each case an id of its own.")
@@ -77,7 +77,9 @@ def _from_table(table: Path) -> list[Case]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{table} cannot be read as a CSV table: save it as CSV in UTF-8.") from error
     if "image" not in columns:
-        raise InputError(f"{table} has no column 'image': the first line must name the columns image, mask and, maybe, id.")
+        raise InputError(
+            f"{table} has no column 'image': the first line must name the columns image, mask and, maybe, id."
+        )
     return [_case(row, table) for row in rows if any(row.values())]
 
 

@@ -65,7 +65,7 @@ def read_file(path: Path) -> sitk.Image:
         reader.SetFileName(str(path))
         reader.ReadImageInformation()
         if path.name.lower().endswith((".nii", ".nii.gz")):
-            _require_complete_nifti(path, reader)
+            _require_sound_nifti(path, reader)
         image = reader.Execute()
     return _as_real_3d(image, path)
 
@@ -108,19 +108,30 @@ def _readable(path: Path) -> Iterator[None]:
         sitk.ProcessObject.SetGlobalWarningDisplay(warnings)
 
 
-def _require_complete_nifti(path: Path, reader: sitk.ImageFileReader) -> None:
-    """ITK reads a NIfTI file that was cut off without a word, leaving chance values in the missing voxels."""
+def _require_sound_nifti(path: Path, reader: sitk.ImageFileReader) -> None:
+    """ITK reads a NIfTI file that was cut off, or has voxels that are not a number, without a word: it leaves chance
+    values in the missing voxels and zeros in the others.
+    """
     dims = [int(reader.GetMetaData(f"dim[{axis}]")) for axis in range(8)]
-    voxels = prod(dims[1 : dims[0] + 1])
-    expected = int(float(reader.GetMetaData("vox_offset"))) + voxels * int(reader.GetMetaData("bitpix")) // 8
+    size = prod(dims[1 : dims[0] + 1]) * int(reader.GetMetaData("bitpix")) // 8
+    start = int(float(reader.GetMetaData("vox_offset")))
     with path.open("rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
-    found = path.stat().st_size
-    if zipped:
-        with gzip.open(path) as stream:
-            found = sum(map(len, iter(lambda: stream.read(1 << 20), b"")))
-    if found < expected:
-        raise EOFError(f"{found} of {expected} bytes")
+    with gzip.open(path) if zipped else path.open("rb") as stream:
+        order = "<" if int.from_bytes(stream.read(4), "little") in (348, 540) else ">"
+        stream.seek(start)
+        kind = {"16": f"{order}f4", "64": f"{order}f8"}.get(reader.GetMetaData("datatype"), "u1")
+        found = bad = 0
+        while block := stream.read(min(1 << 20, size - found)):
+            found += len(block)
+            whole = len(block) - len(block) % np.dtype(kind).itemsize
+            bad += int((~np.isfinite(np.frombuffer(block[:whole], kind))).sum())
+        while stream.read(1 << 20):  # gzip's checksum is compared at the very end
+            pass
+    if found < size:
+        raise EOFError(f"{found} of {size} bytes")
+    if bad:
+        raise InputError(f"{path} has {bad} voxels that are not a number or infinite: replace them before use.")
 
 
 def _read_series(folder: Path) -> sitk.Image:
@@ -298,7 +309,8 @@ def write_atomically(path: str | Path, write: Callable[[Path], None]) -> None:
         raise InputError(f"{path} cannot be written: {path.parent} is not a folder; create it or choose another.")
     if not os.access(path.parent, os.W_OK):
         raise InputError(f"{path} cannot be written: {path.parent} is read-only; choose another folder.")
-    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
+    # ITK tells formats by suffixes in lower case.
+    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name.lower()}")
     try:
         write(temporary)
         os.replace(temporary, path)

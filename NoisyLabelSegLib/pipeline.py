@@ -6,6 +6,7 @@ The graphical interface, the command line and Python call the same function.
 from __future__ import annotations
 
 import datetime
+import math
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -79,7 +80,9 @@ def refine(
     settings = settings or RefineSettings()
     started = time.monotonic()
     if model.description.kind != "refine":
-        raise InputError(f"The model '{model.description.name}' does not refine masks: it is for '{model.description.kind}'.")
+        raise InputError(
+            f"The model '{model.description.name}' does not refine masks: it is for '{model.description.kind}'."
+        )
     notes = check_image(image, model.description)
     given = from_nothing(image, model)
     if segmentation is not None:
@@ -128,7 +131,8 @@ def _tasks(given: Segmentation, model: Model, names: Sequence[str], *, empty_all
         if name not in by_name | by_value:
             raise InputError(
                 f"The model does not know the segment '{given.names[place]}'; it knows "
-                f"{_listed([f'{label.name} (label {label.value})' for label in labels])}. Rename it, or choose segments."
+                f"{_listed([f'{label.name} (label {label.value})' for label in labels])}. "
+                "Rename it, or choose segments."
             )
         values[place] = (by_name | by_value)[name]
     if len(set(values.values())) < len(values):
@@ -194,7 +198,7 @@ def _stages(prepared: Prepared, model: Model, predictor: Predictor, wanted: int)
 
 
 def _to_volume(tensor: torch.Tensor, model: Model) -> Any:
-    """``BHW`` or ``1HWD`` -> (slices, rows, columns); with classes ``BNHW`` or ``1NHWD`` -> (N, slices, rows, columns)."""
+    """``BHW`` or ``1HWD`` to (slices, rows, columns); with classes ``BNHW`` or ``1NHWD`` to (N, slices, ...)."""
     array = tensor.numpy()
     if model.preprocessing.dimensions == 3:
         return array[0]
@@ -202,12 +206,20 @@ def _to_volume(tensor: torch.Tensor, model: Model) -> Any:
 
 
 def _masks(prepared: Prepared, labels: NDArray[np.int64], task: _Task) -> dict[int, Labels]:
-    """Each segment's mask on the image's grid; where voxels differ in size, it holds what is at least half covered."""
-    masks = {}
-    for place, value in task.values.items():
-        share = prepared.restore((labels == value).astype(np.float32))
-        masks[place] = (sitk.GetArrayViewFromImage(share) >= 0.5).astype(np.uint8)
-    return masks
+    """Each segment's mask on the image's grid.
+
+    Where voxels differ in size, a voxel that is at least half covered goes to what covers most of it, and to that
+    alone: neither gaps nor overlaps arise where structures touch.
+    """
+    covered = np.zeros(prepared.frame.given.GetSize()[::-1], np.float32)
+    most, winner = np.zeros_like(covered), np.zeros(covered.shape, np.int32)
+    for value in sorted(set(task.values.values())):
+        share = sitk.GetArrayFromImage(prepared.restore((labels == value).astype(np.float32)))
+        covered += share
+        larger = share > most
+        most[larger], winner[larger] = share[larger], value
+    winner[covered < 0.5] = 0
+    return {place: (winner == value).astype(np.uint8) for place, value in task.values.items()}
 
 
 def _result(
@@ -275,13 +287,13 @@ def _statistics(stages: Sequence[Segmentation]) -> Iterator[dict[str, Any]]:
         first = previous = _array(stages[0], place)
         for number, stage in enumerate(stages):
             mask = _array(stage, place)
-            distance = metrics.hd95(mask, previous, spacing[::-1])
+            distance = metrics.hd95(mask, previous, spacing[::-1]) if number else math.inf
             yield {
                 "segment": name,
                 "stage": number,
                 "volume_mm3": float(mask.sum()) * voxel,
                 "dice_to_given": metrics.dice(mask, first),
-                "hd95_to_previous_mm": distance if number and np.isfinite(distance) else None,
+                "hd95_to_previous_mm": distance if math.isfinite(distance) else None,
                 "changed_voxels": int((mask != previous).sum()),
             }
             previous = mask

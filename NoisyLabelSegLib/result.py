@@ -17,11 +17,12 @@ class Result:
 
     Attributes:
         image: the given image, untouched.
-        stages: one segmentation a stage; ``stages[0]`` is the given one (on the image's grid), ``stages[-1]`` the result.
-            All have the same segments in the same order.
+        stages: one segmentation a stage; ``stages[0]`` is the given one (on the image's grid), ``stages[-1]`` the
+            result. All have the same segments in the same order.
         probabilities: for each segment, by its id, the float32 probability map (0 to 1) behind the last stage.
         statistics: a row for each segment and stage, with the keys ``segment`` (name), ``stage``, ``volume_mm3``,
-            ``dice_to_given``, ``hd95_to_previous_mm`` (None at stage 0) and ``changed_voxels``.
+            ``dice_to_given``, ``hd95_to_previous_mm`` (None at stage 0) and ``changed_voxels`` (against the previous
+            stage).
         provenance: image and mask names, settings, model (name, version, sha256, licence, intended use, not for),
             software versions, device really used, seconds, time: JSON values only.
         notes: sentences that the person should read: what was resampled, assumed, unusual.

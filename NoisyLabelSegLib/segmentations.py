@@ -108,7 +108,7 @@ class Segmentation:
     def _merged(self, values: Sequence[int]) -> sitk.Image:
         merged = np.zeros(self.image.GetSize()[::-1], _smallest_type(values))
         for value, segment in zip(values, self.segments, strict=True):
-            mask = sitk.GetArrayViewFromImage(self._layer(segment.layer)) == segment.label
+            mask = sitk.GetArrayFromImage(self._layer(segment.layer)) == segment.label
             taken = merged[mask]
             if taken.any():
                 other = self.segments[list(values).index(taken[taken != 0][0])]

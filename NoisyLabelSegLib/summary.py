@@ -77,7 +77,9 @@ def _read(path: Path) -> list[Row]:
             rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read: move it away or choose another output folder.") from error
-    if tuple(reader.fieldnames or ()) != COLUMNS or any(set(row) != set(COLUMNS) or None in row.values() for row in rows):
+    if tuple(reader.fieldnames or ()) != COLUMNS or any(
+        set(row) != set(COLUMNS) or None in row.values() for row in rows
+    ):
         raise InputError(f"{path} is not a summary of this program: move it away or choose another output folder.")
     return rows
 

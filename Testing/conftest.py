@@ -98,7 +98,11 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         voxels = (100 * expert + rng.normal(0, 10, expert.shape)).astype(np.float32)
         paths = {kind: target / f"case{number}_{kind}.nii.gz" for kind in ("image", "label", "coarse")}
         coarse = np.roll(expert, (1, 3, -2), axis=(0, 1, 2))
-        for kind, array in {"image": voxels, "label": expert.astype(np.uint8), "coarse": coarse.astype(np.uint8)}.items():
+        for kind, array in {
+            "image": voxels,
+            "label": expert.astype(np.uint8),
+            "coarse": coarse.astype(np.uint8),
+        }.items():
             sitk.WriteImage(_make_image(array, (1, 1, 2)), str(paths[kind]))
         case = Case(f"case{number}", paths["image"], paths["label"], paths["coarse"], (), f"patient{number}")
         cases.append(Case(**{**vars(case), "split": "train" if number < 6 else "val"}))

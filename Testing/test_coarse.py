@@ -95,7 +95,9 @@ def test_dropped_slices_are_empty_and_the_others_whole(labels: np.ndarray) -> No
 
 def test_stronger_damage_is_further_from_the_expert(labels: np.ndarray) -> None:
     def score(settings: CoarseSettings) -> float:
-        return float(np.mean([mean_dice(labels, simulate(labels, settings, np.random.default_rng(s))) for s in range(8)]))
+        return float(
+            np.mean([mean_dice(labels, simulate(labels, settings, np.random.default_rng(s))) for s in range(8)])
+        )
 
     nothing = CoarseSettings(warp=0)
     assert score(nothing) == 1

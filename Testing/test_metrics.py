@@ -53,13 +53,21 @@ def random_pair(shape: Sequence[int], seed: int) -> tuple[npt.NDArray[np.bool_],
 
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.float32])
 @pytest.mark.parametrize(("prediction", "reference", "spacing", "expected"), BY_HAND)
-def test_values_worked_out_by_hand(prediction, reference, spacing, expected, dtype):
+def test_values_worked_out_by_hand(
+    prediction: npt.ArrayLike,
+    reference: npt.ArrayLike,
+    spacing: Sequence[float] | None,
+    expected: Sequence[float],
+    dtype: npt.DTypeLike,
+) -> None:
     masks = np.asarray(prediction, dtype), np.asarray(reference, dtype)
     assert metrics.evaluate(*masks, spacing) == pytest.approx(dict(zip(NAMES, expected, strict=True)))
 
 
 @pytest.mark.parametrize(("prediction", "reference", "spacing", "expected"), BY_HAND)
-def test_each_function_gives_what_evaluate_gives(prediction, reference, spacing, expected):
+def test_each_function_gives_what_evaluate_gives(
+    prediction: npt.ArrayLike, reference: npt.ArrayLike, spacing: Sequence[float] | None, expected: Sequence[float]
+) -> None:
     masks = np.asarray(prediction, bool), np.asarray(reference, bool)
     for name, value in zip(NAMES, expected, strict=True):
         arguments = (*masks, spacing) if name in ("hd95", "assd") else masks
@@ -70,7 +78,7 @@ def test_each_function_gives_what_evaluate_gives(prediction, reference, spacing,
 
 @pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
 @pytest.mark.parametrize(("shape", "spacing"), GRIDS)
-def test_hd95_and_assd_equal_monai(shape, spacing):
+def test_hd95_and_assd_equal_monai(shape: Sequence[int], spacing: Sequence[float] | None) -> None:
     torch = pytest.importorskip("torch")
     monai_metrics = pytest.importorskip("monai.metrics")
     pairs = [random_pair(shape, seed) for seed in range(50)]
@@ -85,7 +93,9 @@ def test_hd95_and_assd_equal_monai(shape, spacing):
 
 @pytest.mark.parametrize(("shape", "spacing"), GRIDS)
 @pytest.mark.parametrize("seed", range(5))
-def test_swapping_the_masks_swaps_precision_and_recall_only(shape, spacing, seed):
+def test_swapping_the_masks_swaps_precision_and_recall_only(
+    shape: Sequence[int], spacing: Sequence[float] | None, seed: int
+) -> None:
     prediction, reference = random_pair(shape, seed)
     there, back = metrics.evaluate(prediction, reference, spacing), metrics.evaluate(reference, prediction, spacing)
     for name in ("dice", "iou", "hd95", "assd"):
@@ -96,7 +106,9 @@ def test_swapping_the_masks_swaps_precision_and_recall_only(shape, spacing, seed
 
 @pytest.mark.parametrize(("shape", "spacing"), GRIDS)
 @pytest.mark.parametrize("seed", range(5))
-def test_distances_scale_with_the_spacing_and_overlap_does_not(shape, spacing, seed):
+def test_distances_scale_with_the_spacing_and_overlap_does_not(
+    shape: Sequence[int], spacing: Sequence[float] | None, seed: int
+) -> None:
     masks = random_pair(shape, seed)
     voxel = np.ones(len(shape)) if spacing is None else np.asarray(spacing)
     once, thrice = metrics.evaluate(*masks, spacing), metrics.evaluate(*masks, 3 * voxel)
@@ -105,13 +117,15 @@ def test_distances_scale_with_the_spacing_and_overlap_does_not(shape, spacing, s
 
 
 @pytest.mark.parametrize(("shape", "spacing"), GRIDS)
-def test_background_around_the_masks_and_the_order_of_memory_change_nothing(shape, spacing):
+def test_background_around_the_masks_and_the_order_of_memory_change_nothing(
+    shape: Sequence[int], spacing: Sequence[float] | None
+) -> None:
     masks = random_pair(shape, seed=7)
     padded = [np.asfortranarray(np.pad(mask, 5)) for mask in masks]
     assert metrics.evaluate(*padded, spacing) == pytest.approx(metrics.evaluate(*masks, spacing))
 
 
-def test_surface_distances_have_one_value_an_edge_voxel():
+def test_surface_distances_have_one_value_an_edge_voxel() -> None:
     cube = np.ones((3, 3, 3), bool)
     centre = np.zeros_like(cube)
     centre[1, 1, 1] = True
@@ -120,7 +134,7 @@ def test_surface_distances_have_one_value_an_edge_voxel():
     assert [array.tolist() for array in metrics.surface_distances(centre, ~cube)] == [[math.inf], []]
 
 
-def test_the_given_masks_stay_as_they_are():
+def test_the_given_masks_stay_as_they_are() -> None:
     prediction, reference = random_pair((8, 9, 7), seed=3)
     before = prediction.copy(), reference.copy()
     metrics.evaluate(prediction, reference)
@@ -141,6 +155,8 @@ def test_the_given_masks_stay_as_they_are():
         (np.ones((2, 2)), np.ones((2, 2)), (1, math.nan), "spacing"),
     ],
 )
-def test_what_cannot_be_measured_is_refused_in_a_sentence(prediction, reference, spacing, message):
+def test_what_cannot_be_measured_is_refused_in_a_sentence(
+    prediction: npt.ArrayLike, reference: npt.ArrayLike, spacing: Sequence[float] | None, message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         metrics.evaluate(prediction, reference, spacing)

@@ -94,9 +94,9 @@ class _Tags(HTMLParser):
 
 
 def test_hostile_names_are_text_and_nothing_is_loaded_from_elsewhere(tmp_path: Path) -> None:
-    provenance: dict[str, Any] = {key: HOSTILE for key in ("image", "mask", "device", "time", HOSTILE)}
+    provenance: dict[str, Any] = dict.fromkeys(("image", "mask", "device", "time", HOSTILE), HOSTILE)
     provenance["settings"] = {HOSTILE: HOSTILE, "list": [HOSTILE], "deep": {"a": [HOSTILE]}}
-    provenance["model"] = {key: HOSTILE for key in ("name", "version", "licence", "intended_use", "not_for")}
+    provenance["model"] = dict.fromkeys(("name", "version", "licence", "intended_use", "not_for"), HOSTILE)
     page = _written(_result(names=(HOSTILE,), provenance=provenance, notes=(HOSTILE,)), tmp_path)
     assert "&lt;script&gt;alert(1)" in page
     tags = _Tags()

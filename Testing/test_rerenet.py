@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from NoisyLabelSegLib.methods.rerenet import Stage, coarse_channels, network_input, refine
+from NoisyLabelSegLib.methods.rerenet import Stage, coarse_channels, input_channels, network_input, refine
 
 Predict = Callable[[Tensor], Tensor]
 
 
 class Scripted:
-    """A network that gives item ``i`` in its n-th call the foreground logit ``script[i][n]``; images hold the item's number."""
+    """Gives item ``i`` in its n-th call the foreground logit ``script[i][n]``; images hold the item's number."""
 
     def __init__(self, script: Sequence[Sequence[float]]) -> None:
         self.script, self.calls = script, [0] * len(script)
@@ -115,9 +115,14 @@ def test_each_foreground_class_has_its_channel(size: tuple[int, ...]) -> None:
     assert channels.dtype == torch.float32
     for value in (1, 2, 3):
         assert torch.equal(channels[:, value - 1] == 1, labels == value)
-    joined = network_input(torch.ones(2, 1, *size), labels, 4)
+    joined = network_input(torch.ones(2, 1, *size), labels, None, 4)
+    assert joined.shape[1] == input_channels(1, 4, memory=False)
     assert torch.equal(joined[:, :1], torch.ones(2, 1, *size))
     assert torch.equal(joined[:, 1:], channels)
+    with_memory = network_input(torch.ones(2, 1, *size), labels, 0 * labels, 4)
+    assert with_memory.shape[1] == input_channels(1, 4, memory=True)
+    assert torch.equal(with_memory[:, :4], joined)
+    assert not with_memory[:, 4:].any()
 
 
 def test_the_next_stage_is_given_the_last_one_s_mask() -> None:
@@ -133,3 +138,20 @@ def test_the_next_stage_is_given_the_last_one_s_mask() -> None:
     stages = list(refine(shift, torch.zeros(1, 1, 1, 5), start, 2, 3, "replace"))
     assert [int(mask[0, 0].argmax()) for mask in given] == [0, 1, 2]
     assert int(stages[-1].labels[0, 0].argmax()) == 3
+
+
+def test_memory_shows_the_given_mask_of_the_items_at_every_stage() -> None:
+    given: list[Tensor] = []
+
+    def shift(inputs: Tensor) -> Tensor:
+        given.append(inputs[:, 2].clone())
+        moved = inputs[:, 1].roll(1, dims=2) if inputs.shape[0] > 1 else inputs[:, 1]
+        moved[inputs[:, 0, 0, 0] == 7] = inputs[inputs[:, 0, 0, 0] == 7, 1]
+        return torch.stack([1 - moved, moved], dim=1) * 9
+
+    start = torch.zeros(2, 1, 5, dtype=torch.int64)
+    start[0, 0, 0] = start[1, 0, 3] = 1
+    image = torch.zeros(2, 1, 1, 5)
+    image[0] = 7  # This item's mask stays as it is: only the other one has a second stage.
+    list(refine(shift, image, start, 2, 3, "replace", memory=True))
+    assert [mask.argmax(dim=2).flatten().tolist() for mask in given] == [[0, 3], [3]]

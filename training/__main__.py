@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     sample.set_defaults(command=_sample)
 
     benchmark = commands.add_parser("benchmark", help="print speeds as ratios against a named peer")
-    benchmark.add_argument("name", choices=("surface-distance", "refine"))
+    benchmark.add_argument("name", choices=("surface-distance", "refine", "geometry"))
     benchmark.set_defaults(command=_benchmark)
     return parser
 

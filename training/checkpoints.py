@@ -14,8 +14,8 @@ from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.inference.model import Model
 from NoisyLabelSegLib.methods.rerenet import input_channels
 from training.experiment import Experiment
-from training.recipes.rerenet import ReReNetSettings
 from training.recipes.parts import Parts
+from training.recipes.rerenet import ReReNetSettings
 
 COLORS = ((0.85, 0.37, 0.01), (0.11, 0.62, 0.47), (0.46, 0.44, 0.70), (0.91, 0.16, 0.54), (0.40, 0.65, 0.12))
 

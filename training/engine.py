@@ -1,7 +1,7 @@
-"""One training loop for all recipes, on Lightning Fabric: devices, precision, several processes, checkpoints, exact resume.
+"""One training loop for all recipes, on Lightning Fabric: devices, precision, processes, checkpoints, exact resume.
 
-A recipe brings networks, optimisers and `step(batch)`; the engine knows no method. Everything random follows from the seed,
-the epoch and the step, so a run that was killed and resumed on the same machine continues with the same losses.
+A recipe brings networks, optimisers and `step(batch)`; the engine knows no method. Everything random follows from the
+seed, the epoch and the step, so a run that was killed and resumed on the same machine continues with the same losses.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 
+from NoisyLabelSegLib.errors import InputError
 from training.data.windows import EpochSampler, Windows
 
 
@@ -84,6 +85,7 @@ class _State:
     epoch: int = 0
     batch: int = 0
     step: int = 0
+    loss: float = 0.0  # Sum over the epoch's steps so far.
     best: float = -float("inf")
     stale: int = 0
 
@@ -116,6 +118,11 @@ class Engine:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._resume()
         data = self.recipe.training_data()
+        if len(data) < self.settings.batch_size * self.fabric.world_size:
+            raise InputError(
+                f"The training part has {len(data)} windows, fewer than the {self.settings.batch_size} of a batch for "
+                f"each of {self.fabric.world_size} processes: lower engine.batch_size."
+            )
         writer = SummaryWriter(str(self.folder)) if self.fabric.is_global_zero else None
         with self._progress() as progress:
             task = progress.add_task("training", total=self.settings.epochs, completed=self.state.epoch, figures="")
@@ -127,19 +134,19 @@ class Engine:
         return self.state.best
 
     def _epoch(self, data: Windows, writer: SummaryWriter | None) -> dict[str, float]:
-        start, losses = time.monotonic(), []
+        start = time.monotonic()
         for batch in self._loader(data):
-            losses.append(self._step(batch, writer))
+            self.state.loss += self._step(batch, writer)
             self.state.batch += 1
             every = self.settings.checkpoint_every
             if every and self.state.step % every == 0:
                 self._save("last.ckpt")
-        figures = {"loss": float(np.mean(losses)) if losses else float("nan"), "seconds": time.monotonic() - start}
-        self.state.epoch, self.state.batch = self.state.epoch + 1, 0
+        figures = {"loss": self.state.loss / self.state.batch, "seconds": time.monotonic() - start}
+        self.state.epoch, self.state.batch, self.state.loss = self.state.epoch + 1, 0, 0.0
         if self.state.epoch % self.settings.validate_every == 0 or self.state.epoch == self.settings.epochs:
             figures |= self._validate()
-        self._save("last.ckpt")
         self._log({"epoch": self.state.epoch, "step": self.state.step, **figures})
+        self._save("last.ckpt")
         if writer:
             for name, value in figures.items():
                 writer.add_scalar(f"epoch/{name}", value, self.state.epoch)
@@ -205,13 +212,15 @@ class Engine:
         rest = self.fabric.load(path, content, strict=True, weights_only=True)
         self.state = _State(**rest["state"])
         if self.fabric.is_global_zero:
-            self._forget_after(self.state.step)
+            self._forget_undone()
 
-    def _forget_after(self, step: int) -> None:
-        """Drop the log lines of steps that will be done again."""
+    def _forget_undone(self) -> None:
+        """Drop the log lines of steps and ends of epochs that the checkpoint does not have: they will be done again."""
         log = self.folder / "log.jsonl"
-        rows = [line for line in log.read_text().splitlines() if line.endswith("}")] if log.is_file() else []
-        log.write_text("".join(f"{line}\n" for line in rows if json.loads(line)["step"] <= step))
+        lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
+        rows = [json.loads(line) for line in lines if line.endswith("}")]
+        kept = [row for row in rows if row["step"] <= self.state.step and row.get("epoch", 0) <= self.state.epoch]
+        log.write_text("".join(f"{json.dumps(row)}\n" for row in kept), encoding="utf-8")
 
     def _log(self, row: Mapping[str, float]) -> None:
         if self.fabric.is_global_zero:
@@ -221,5 +230,8 @@ class Engine:
     def _progress(self) -> Progress:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         return Progress(
-            *columns, TimeRemainingColumn(), TextColumn("{task.fields[figures]}"), disable=not self.fabric.is_global_zero
+            *columns,
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}"),
+            disable=not self.fabric.is_global_zero,
         )

@@ -177,5 +177,3 @@ def _mean_dice(rows: Sequence[Row]) -> float:
 def write_figures(path: Path, figures: Mapping[str, Any]) -> None:
     """Write figures as JSON, for the documents' tables."""
     path.write_text(json.dumps(figures, indent=1), encoding="utf-8")
-
-

@@ -5,8 +5,10 @@ The file holds the paper's full setting; its section ``small`` overrides what a 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -70,19 +72,18 @@ def read_experiment(path: Path, *, small: bool = False, overrides: Sequence[str]
         values = yaml.safe_load(text)
     except (OSError, yaml.YAMLError) as error:
         raise InputError(f"The experiment '{path}' cannot be read: {error}.") from error
-    if not isinstance(values, dict) or values.get("recipe") not in RECIPES:
+    if not isinstance(values, dict):
+        raise InputError(f"'{path}' is not an experiment: it must hold keys and values.")
+    smaller = values.pop("small", None) or {}
+    for over in [*([smaller] if small else []), *(_override(text) for text in overrides)]:
+        values = _merged(values, over)
+    if values.get("recipe") not in list(RECIPES):
         raise InputError(f"'{path}' must name one of the recipes {', '.join(RECIPES)} under 'recipe'.")
-    smaller = values.pop("small", {})
-    if small:
-        values = _merged(values, smaller)
     parser = _parser(values["recipe"])
     try:
-        for override in overrides:
-            key, _, value = override.partition("=")
-            values = _merged(values, _nested(key.split("."), yaml.safe_load(value)))
         parsed = parser.instantiate_classes(parser.parse_object(values))
-    except ArgumentError as error:
-        raise InputError(_with_line(path, text, str(error))) from error
+    except (ArgumentError, ValueError, TypeError) as error:
+        raise InputError(_with_line(path, text, str(error), small=small)) from error
     return Experiment(**{**vars(parsed), "values": values})
 
 
@@ -111,15 +112,26 @@ def _nested(keys: Sequence[str], value: Any) -> dict[str, Any]:
     return {keys[0]: value if len(keys) == 1 else _nested(keys[1:], value)}
 
 
-def _with_line(path: Path, text: str, message: str) -> str:
-    """Find the line of the first key of the YAML that the parser's message names."""
+def _override(text: str) -> dict[str, Any]:
+    key, equals, value = text.partition("=")
+    try:
+        if not (key and equals):
+            raise ValueError("it must read KEY=VALUE")
+        return _nested(key.split("."), yaml.safe_load(value))
+    except (ValueError, yaml.YAMLError) as error:
+        raise InputError(f"The setting '{text}' cannot be used: {' '.join(str(error).split())}.") from error
+
+
+def _with_line(path: Path, text: str, message: str, *, small: bool) -> str:
+    """Put the line of the longest key of the YAML that the parser's message names before the message."""
     message = " ".join(message.split())
-    node = yaml.compose(text)
-    found = [(dotted, line) for dotted, line in _key_lines(node) if f"{dotted}'" in message or f'{dotted}"' in message]
-    found = found or [
-        (dotted, line) for dotted, line in _key_lines(node) if f"'{dotted.rsplit('.', 1)[-1]}'" in message
-    ]
-    place = f"{path}, line {max(found, key=lambda item: len(item[0]))[1]}" if found else str(path)
+    quoted = re.findall(r"""["']([\w.]+)["']""", message)
+    # The parser names a key whole, or its group and the rest of it one after the other.
+    names = {*quoted, *(f"{group}.{rest}" for group, rest in pairwise(quoted))}
+    keys = [(key, line) for key, line in _key_lines(yaml.compose(text)) if small or not key.startswith("small.")]
+    found = [(key.removeprefix("small."), line) for key, line in keys if key.removeprefix("small.") in names]
+    found = found or [(key, line) for key, line in keys if key.rpartition(".")[2] in quoted]
+    place = f"{path}, line {sorted(found, key=lambda item: len(item[0]))[-1][1]}" if found else str(path)
     return f"{place}: {message}"
 
 

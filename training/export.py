@@ -63,7 +63,9 @@ def read_card(path: Path) -> Card:
 def export(run: Run, card_file: Path, models: Path, *, overwrite: bool = False) -> Bundle:
     """Write the run's best weights, in half precision, as the bundle ``models/<card's name>``."""
     card = read_card(card_file)
-    described = {f.name: getattr(card, f.name) for f in dataclasses.fields(Card) if f.name not in ("licence_file", "text")}
+    described = {
+        f.name: getattr(card, f.name) for f in dataclasses.fields(Card) if f.name not in ("licence_file", "text")
+    }
     description = ModelDescription(
         format_version=1,
         kind="refine",
@@ -76,7 +78,9 @@ def export(run: Run, card_file: Path, models: Path, *, overwrite: bool = False) 
     )
     licence = (card_file.parent / card.licence_file).read_text("utf-8")
     folder = models / card.name
-    return write_bundle(folder, description, run.state_dict, _model_card(description, card.text), licence, True, overwrite)
+    return write_bundle(
+        folder, description, run.state_dict, _model_card(description, card.text), licence, True, overwrite
+    )
 
 
 def _json(preprocessing: Any) -> dict[str, Any]:

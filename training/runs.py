@@ -21,6 +21,8 @@ def write_settings(folder: Path, experiment: Experiment, seed: int) -> None:
     content = json.dumps({"seed": seed, **experiment.values}, indent=1, default=str)
     file = folder / "experiment.json"
     if file.is_file() and file.read_text(encoding="utf-8") != content:
-        raise InputError(f"The run in '{folder}' was begun with other settings; use another --runs folder or delete it.")
+        raise InputError(
+            f"The run in '{folder}' was begun with other settings; use another --runs folder or delete it."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     file.write_text(content, encoding="utf-8")

@@ -14,7 +14,7 @@ from training.export import Card
 
 
 def write_sample(dataset: DataSet, case_id: str, card: Card, folder: Path) -> None:
-    """Write ``image.nii.gz``, ``coarse.seg.nrrd`` and ``expert.seg.nrrd`` of a case, with the card's names and colours."""
+    """Write ``image.nii.gz``, ``coarse.seg.nrrd`` and ``expert.seg.nrrd`` of a case, named and coloured by the card."""
     case = next((case for case in dataset.cases if case.id == case_id), None)
     if case is None or case.label is None or case.coarse is None:
         raise InputError(f"The data set '{dataset.name}' has no case '{case_id}' with an expert and a coarse mask.")
@@ -28,8 +28,8 @@ def write_sample(dataset: DataSet, case_id: str, card: Card, folder: Path) -> No
         labels = sitk.ReadImage(str(path), sitk.sitkUInt8)
         write_segmentation(folder / f"{name}.seg.nrrd", Segmentation(labels, segments))
     (folder / "README.md").write_text(
-        f"# {case_id}\n\nOne case of {dataset.name}, licence {dataset.licence}. `expert` is the reference and `coarse` the "
-        "rough mask, both made from the published ones by `python -m training prepare`.\n\n"
+        f"# {case_id}\n\nOne case of {dataset.name}, licence {dataset.licence}. `expert` is the reference "
+        "and `coarse` the rough mask, both made from the published ones by `python -m training prepare`.\n\n"
         + "".join(f"{data.citation} {data.url}\n" for data in card.training_data),
         encoding="utf-8",
     )

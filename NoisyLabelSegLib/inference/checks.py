@@ -1,4 +1,4 @@
-"""What is looked at before a prediction: input that cannot be used is refused in one sentence, odd input is remarked on."""
+"""What is looked at before a prediction: unusable input is refused in one sentence, odd input is remarked on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ def check_image(image: sitk.Image, description: ModelDescription) -> list[str]:
     """Refuse NaN, infinite and constant images; remark on values that the model was not made for."""
     require_finite(image, "The image")
     if is_constant(image):
-        raise InputError("The image has the same value everywhere: there is nothing to see in it; choose another image.")
+        raise InputError(
+            "The image has the same value everywhere: there is nothing to see in it; choose another image."
+        )
     expected = description.expected_intensity
     voxels = sitk.GetArrayViewFromImage(image)
     low, high = float(voxels.min()), float(voxels.max())

@@ -40,14 +40,16 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 class Predictor:
     """Maps a batch ``BCHW[D]`` of any size to float32 logits ``BNHW[D]`` on the CPU.
 
-    When memory runs out it goes on with smaller batches, then smaller windows, then on the CPU, and keeps to what worked;
-    each step down is told through ``say``.
+    When memory runs out it goes on with smaller batches, then smaller windows, then on the CPU, and keeps to what
+    worked; each step down is told through ``say``.
 
     Attributes:
         device: where the network is now.
     """
 
-    def __init__(self, network: nn.Module, device: torch.device, say: Callable[[str], None] = lambda text: None) -> None:
+    def __init__(
+        self, network: nn.Module, device: torch.device, say: Callable[[str], None] = lambda text: None
+    ) -> None:
         self.network, self.device, self.say = network.to(device).eval(), device, say
         self._batch, self._window = BATCH, 0
 
@@ -59,7 +61,7 @@ class Predictor:
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-            self._step_down(inputs.ndim - 2)
+            self._step_down(inputs.shape[0], inputs.shape[2:])
 
     def _predict(self, chunk: Tensor) -> Tensor:
         windows = WINDOWS[chunk.ndim - 2]
@@ -75,15 +77,19 @@ class Predictor:
         assert isinstance(logits, Tensor)
         return logits.float()
 
-    def _step_down(self, dimensions: int) -> None:
+    def _step_down(self, items: int, shape: torch.Size) -> None:
+        """Choose the next step that needs less memory than what was tried."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        if self._batch > 1:
-            self._batch //= 2
+        windows = WINDOWS[len(shape)]
+        tried = min(self._batch, items)
+        smaller = [n for n in range(self._window + 1, len(windows)) if windows[n] < max(shape)]
+        if tried > 1:
+            self._batch = tried // 2
             self.say(f"Memory ran out: going on with batches of {self._batch}.")
-        elif self._window + 1 < len(WINDOWS[dimensions]):
-            self._window += 1
-            self.say(f"Memory ran out: going on with windows of {WINDOWS[dimensions][self._window]} voxels.")
+        elif smaller:
+            self._window = smaller[0]
+            self.say(f"Memory ran out: going on with windows of {windows[self._window]} voxels.")
         elif self.device.type != "cpu":
             self.device = torch.device("cpu")
             self.network.to(self.device)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from NoisyLabelSegLib.errors import InputError
 
 AXIS_NAMES = ("sagittal", "coronal", "axial")
+HAIR = 1e-3  # Of a voxel.
 ANISOTROPY = 1.25  # Above this ratio of spacings the coarsest axis is taken for the one the scanner stepped along.
 
 
@@ -27,8 +28,8 @@ class Intensity:
     """How intensities are brought to the network's range.
 
     Attributes:
-        rule: "min-max" maps the region's minimum and maximum to 0 and 1; "z-score" subtracts the mean and divides by the
-            standard deviation; "window" maps `low` ... `high` to 0 ... 1 and clips.
+        rule: "min-max" maps the region's minimum and maximum to 0 and 1; "z-score" subtracts the mean and divides by
+            the standard deviation; "window" maps `low` ... `high` to 0 ... 1 and clips.
         scope: the region that is measured: each "slice" of the crop, or the whole crop ("case").
         low, high: the window, in the image's unit (HU for CT).
         mean, std: a training set's statistics for "z-score", used instead of measuring (the paper's way).
@@ -301,7 +302,11 @@ def _padding(shape: tuple[int, ...], preprocessing: Preprocessing) -> tuple[tupl
 
 
 def _resampled_grid(region: sitk.Image, spacing: NDArray[np.float64]) -> sitk.Image:
-    """An empty image over the region's physical extent at another spacing, centred on it."""
+    """An empty image over the region's physical extent at another spacing, centred on it but for a hair.
+
+    Exactly centred voxels can lie midway between the region's, where rounding alone would decide which one is nearest,
+    otherwise for the same image in another orientation.
+    """
     old_size, old_spacing = np.array(region.GetSize()), np.array(region.GetSpacing())
     size = np.maximum(np.round(old_size * old_spacing / spacing), 1).astype(int)
     centre = region.TransformContinuousIndexToPhysicalPoint(((old_size - 1) / 2).tolist())
@@ -309,7 +314,7 @@ def _resampled_grid(region: sitk.Image, spacing: NDArray[np.float64]) -> sitk.Im
     grid = sitk.Image([int(s) for s in size], sitk.sitkUInt8)
     grid.SetSpacing(spacing.tolist())
     grid.SetDirection(region.GetDirection())
-    grid.SetOrigin((np.array(centre) - direction @ ((size - 1) / 2 * spacing)).tolist())
+    grid.SetOrigin((np.array(centre) - direction @ (((size - 1) / 2 - HAIR) * spacing)).tolist())
     return grid
 
 
@@ -323,7 +328,11 @@ def _resample(image: sitk.Image, grid: sitk.Image, interpolator: int) -> sitk.Im
 
 
 def _same_lattice(a: sitk.Image, b: sitk.Image) -> bool:
-    return a.GetSize() == b.GetSize() and np.allclose(a.GetSpacing(), b.GetSpacing()) and np.allclose(a.GetOrigin(), b.GetOrigin())
+    return (
+        a.GetSize() == b.GetSize()
+        and np.allclose(a.GetSpacing(), b.GetSpacing())
+        and np.allclose(a.GetOrigin(), b.GetOrigin())
+    )
 
 
 def _times(spacing: Sequence[float] | NDArray[np.float64]) -> str:

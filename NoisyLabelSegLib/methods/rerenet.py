@@ -1,16 +1,16 @@
 """ReReNet: recurrent refinement of a coarse mask.
 
 Jiang, Li et al., "From non-expert to expert: recurrent refined learning for medical image segmentation", BIBM 2024;
-C. Li, PhD thesis, University of Groningen 2026, chapter 3. Equation (3.1): y^k = f(x + y^{k-1}), where + joins channels, y^0
-is the given coarse mask and the hard mask of one stage is the input of the next.
+C. Li, PhD thesis, University of Groningen 2026, chapter 3. Equation (3.1): y^k = f(x + y^{k-1}), where + joins channels,
+y^0 is the given coarse mask and the hard mask of one stage is the input of the next.
 
 Decisions where the paper is silent:
 
-- Classes: one coarse channel a foreground class, softmax over background and classes. With one class this is the paper's
-  sigmoid, written with two logits.
-- `update`: ``"replace"`` is the paper's (y^k is the arg max of stage k alone). ``"mean"`` takes the arg max of the mean of
-  all stages' probabilities: a stage then changes only what outweighs all stages before it, so that stages cannot drift
-  away or swing between two masks.
+- Classes: one coarse channel a foreground class, softmax over background and classes. With one class this is the
+  paper's sigmoid, written with two logits.
+- `update`: ``"replace"`` is the paper's (y^k is the arg max of stage k alone). ``"mean"`` takes the arg max of the mean
+  of all stages' probabilities: a stage then changes only what outweighs all stages before it, so that stages cannot
+  drift away or swing between two masks.
 - `memory`: False is the paper's input, image and latest mask. True adds the given mask y^0 as further channels at every
   stage: what the person drew is evidence that later stages must not forget, and without it they drift.
 - An item (a slice, or a volume in 3D) whose mask a stage did not change is done: more stages are an upper bound.

@@ -1,8 +1,9 @@
 """`dataset.json`: the convention of the Medical Segmentation Decathlon and nnU-Net, extended.
 
-Read as they are: MSD (``"training": [{"image": ..., "label": ...}]``) and nnU-Net v2 (``channel_names``, ``file_ending``,
-``imagesTr/<case>_0000.<ending>``, ``labelsTr/<case>.<ending>``). Each entry may also hold ``coarse`` (a non-expert mask),
-``raters`` (a list of masks of equal standing), ``patient`` and ``split`` ("train", "val" or "test").
+Read as they are: MSD (``"training": [{"image": ..., "label": ...}]``) and nnU-Net v2 (``channel_names``,
+``file_ending``, ``imagesTr/<case>_0000.<ending>``, ``labelsTr/<case>.<ending>``). Each entry may also hold ``coarse``
+(a non-expert mask), ``raters`` (a list of masks of equal standing), ``patient`` and ``split`` ("train", "val" or
+"test").
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from NoisyLabelSegLib.errors import InputError
 
@@ -65,9 +66,12 @@ def read_dataset(path: Path, seed: int = 0) -> DataSet:
     file = path / "dataset.json" if path.is_dir() else path
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"The data set '{file}' cannot be read: {error}.") from error
-    entries = content.get("training") if isinstance(content.get("training"), list) else _nnunet_entries(file, content)
+    if not isinstance(content, dict):
+        raise InputError(f"The data set '{file}' is not a JSON object.")
+    listed = content.get("training")
+    entries = listed if isinstance(listed, list) else _nnunet_entries(file, content)
     cases = []
     for entry in entries:
         case = _case(file.parent, entry)
@@ -88,7 +92,12 @@ def write_dataset(folder: Path, dataset: DataSet) -> None:
 
     entries = []
     for case in dataset.cases:
-        entry = {"id": case.id, "image": text(case.image), "label": text(case.label), "coarse": text(case.coarse)}
+        entry: dict[str, Any] = {
+            "id": case.id,
+            "image": text(case.image),
+            "label": text(case.label),
+            "coarse": text(case.coarse),
+        }
         entry |= {"raters": [text(p) for p in case.raters] or None, "patient": case.patient, "split": case.split}
         entries.append({key: value for key, value in entry.items() if value is not None})
     content = {
@@ -118,10 +127,14 @@ def _case(folder: Path, entry: Mapping[str, Any]) -> Case:
     def resolve(value: str | None) -> Path | None:
         return folder / value if value else None
 
-    image = entry.get("image")
+    image = entry.get("image") if isinstance(entry, dict) else None
     image = image[0] if isinstance(image, list) and len(image) == 1 else image
     if not isinstance(image, str):
-        raise InputError(f"An entry of the data set in '{folder}' does not name one image: {dict(entry)}.")
+        raise InputError(f"An entry of the data set in '{folder}' does not name one image: {entry}.")
+    if entry.get("split", "train") not in get_args(Split):
+        raise InputError(
+            f"The split of '{image}' is '{entry['split']}'; it must be one of {', '.join(get_args(Split))}."
+        )
     name = entry.get("id") or case_id(image)
     return Case(
         id=name,
@@ -136,7 +149,9 @@ def _case(folder: Path, entry: Mapping[str, Any]) -> Case:
 
 def _nnunet_entries(file: Path, content: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
     if "channel_names" not in content:
-        raise InputError(f"'{file}' is neither an MSD nor an nnU-Net dataset.json: 'training' and 'channel_names' are missing.")
+        raise InputError(
+            f"'{file}' is neither an MSD nor an nnU-Net dataset.json: 'training' and 'channel_names' are missing."
+        )
     if len(content["channel_names"]) != 1:
         raise InputError(f"'{file}' has {len(content['channel_names'])} channels; images of one channel are supported.")
     ending = content.get("file_ending", ".nii.gz")

@@ -1,7 +1,8 @@
 """Non-expert masks made from expert ones.
 
-Perspective warps are the thesis's way (section 3.4.1, SegRap2023: mean DSC 60.6 %); erosion and dilation, blobs at the border and
-missed slices are what hurried people do. All work on label maps of 2 or 3 dimensions; every random number comes from the generator given.
+Perspective warps are the thesis's way (section 3.4.1, SegRap2023: mean DSC 60.6 %); erosion and dilation, blobs at the
+border and missed slices are what hurried people do. All work on label maps of 2 or 3 dimensions; every random number
+comes from the generator given.
 """
 
 from __future__ import annotations

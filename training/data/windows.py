@@ -1,22 +1,32 @@
 """Training windows: what inference would crop, moved and varied.
 
-Everything random about a sample follows from (seed, epoch, index) alone. A run that is killed and resumed therefore sees
-the very same samples, with no generator's state to save.
+Everything random about a sample follows from (seed, epoch, index) alone. A run that is killed and resumed therefore
+sees the very same samples, with no generator's state to save.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 import torch
-from monai.transforms import Compose, RandAdjustContrastd, RandAffined, RandFlipd, RandGaussianNoised, RandScaleIntensityd
+from monai.transforms import (
+    Compose,
+    RandAdjustContrastd,
+    RandAffined,
+    RandFlipd,
+    RandGaussianNoised,
+    RandScaleIntensityd,
+)
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
+from NoisyLabelSegLib.errors import InputError
+from NoisyLabelSegLib.images import read_image, same_grid
 from NoisyLabelSegLib.inference.preprocessing import Intensity, Preprocessing, prepare
 from training.data.cases import Case
 from training.data.coarse import CoarseSettings, simulate
@@ -62,7 +72,7 @@ class Starts:
 
 @dataclass(frozen=True)
 class _Crop:
-    """A case in memory: voxels, expert and coarse labels, (slices, rows, columns), wider than the window by the jitter."""
+    """A case in memory: voxels, expert and coarse labels, slices first, wider than the window by the jitter."""
 
     voxels: NDArray[Any]
     expert: NDArray[np.uint8]
@@ -155,8 +165,11 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
 def _load(case: Case, preprocessing: Preprocessing, jitter: int) -> _Crop:
     """Crop a case as inference would, but wider by the jitter and exactly as large as window + 2 * jitter."""
-    image, expert = sitk.ReadImage(str(case.image)), sitk.ReadImage(str(case.label), sitk.sitkUInt8)
-    coarse = sitk.ReadImage(str(case.coarse), sitk.sitkUInt8) if case.coarse else expert
+    if case.label is None:
+        raise InputError(f"The case '{case.id}' has no label: it cannot be trained on or measured.")
+    image = read_image(case.image)
+    expert = _read_labels(case.label, image)
+    coarse = _read_labels(case.coarse, image) if case.coarse else expert
     prepared = prepare(image, coarse, preprocessing)
     arrays = [prepared.voxels, prepared.frame.bring(expert, linear=False), prepared.labels]
     dimensions = preprocessing.dimensions
@@ -164,6 +177,13 @@ def _load(case: Case, preprocessing: Preprocessing, jitter: int) -> _Crop:
     voxels, labels, given = (_fit(array, target, edge=n == 0) for n, array in enumerate(arrays))
     assert voxels.shape[-dimensions:] == tuple(target)
     return _Crop(voxels, labels.astype(np.uint8), given.astype(np.uint8))
+
+
+def _read_labels(path: Path, image: sitk.Image) -> sitk.Image:
+    labels = read_image(path)
+    if not same_grid(labels, image):
+        raise InputError(f"The label map '{path}' is not on the grid of its image: resample it first.")
+    return sitk.Cast(labels, sitk.sitkUInt8)
 
 
 def _fit(array: NDArray[Any], target: Sequence[int], *, edge: bool) -> NDArray[Any]:

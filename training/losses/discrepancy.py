@@ -4,8 +4,8 @@ Decisions:
 
 - (3.4) is written as a sum over pixels; the mean is taken instead, else alpha in (3.5) balances nothing.
 - Several classes: the discrepancy XOR(y^{k-1}, y) becomes y^{k-1} != y and the binary cross-entropy a cross-entropy.
-- (3.6) with sigma = 1 and k >= 1 is 2^k: kept as ``"paper"``; ``"uniform"`` is 1 and ``"normalised"`` the paper's weights
-  scaled so that they sum to the number of stages.
+- (3.6) with sigma = 1 and k >= 1 is 2^k: kept as ``"paper"``; ``"uniform"`` is 1 and ``"normalised"`` the paper's
+  weights scaled so that they sum to the number of stages.
 """
 
 from __future__ import annotations
@@ -92,5 +92,3 @@ def dice_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Dice + cross-entropy, the baseline's loss (nnU-Net's default pair)."""
     logits = logits.float()
     return foreground_dice_loss(logits, labels) + F.cross_entropy(logits, labels)
-
-

@@ -96,7 +96,9 @@ def unwrapped(network: nn.Module) -> nn.Module:
     return inner if isinstance(inner, nn.Module) else network
 
 
-def validation_dice(windows: Windows, parts: Parts, device: torch.device, predict: Callable[[Tensor, Tensor], Tensor]) -> float:
+def validation_dice(
+    windows: Windows, parts: Parts, device: torch.device, predict: Callable[[Tensor, Tensor], Tensor]
+) -> float:
     """Mean Dice over windows with any expert foreground and over the labels.
 
     Args:

@@ -1,8 +1,8 @@
 """ReReNet's training (thesis chapter 3; the method's own text is in `NoisyLabelSegLib.methods.rerenet`).
 
 The optimiser steps once per stage, f^{k-1} -> f^k, and the hard mask of one stage, detached, is the next one's input.
-What the paper lacks and iteration needs: first masks of several kinds (see `Starts`), the truth among them, and a network
-that still sees the given mask at every stage (``memory``).
+What the paper lacks and iteration needs: first masks of several kinds (see `Starts`), the truth among them, and a
+network that still sees the given mask at every stage (``memory``).
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""Plain supervised segmentation: the image alone, Dice + cross-entropy. The baseline that every method is measured against."""
+"""Plain supervised segmentation: the image alone, Dice + cross-entropy. The baseline of every method."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer

@@ -1,4 +1,7 @@
-"""ACDC cine MR (CC BY-NC-SA 4.0: for measuring only): coarse masks are the experts', shifted at the border and with missed slices."""
+"""ACDC cine MR (CC BY-NC-SA 4.0: for measuring only).
+
+Coarse masks are the experts', shifted at the border and with missed slices.
+"""
 
 from __future__ import annotations
 

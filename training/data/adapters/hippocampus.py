@@ -1,4 +1,4 @@
-"""MSD Task04 Hippocampus (CC BY-SA 4.0): coarse masks are perspective warps of the expert's, calibrated to a mean DSC of 0.6."""
+"""MSD Task04 Hippocampus (CC BY-SA 4.0): coarse masks are warps of the expert's, calibrated to a mean DSC of 0.6."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""LIDC-IDRI nodule crops with four raters (CC BY 3.0): consensus of at least 3 of 4 = expert, the most deviating rater = coarse."""
+"""LIDC-IDRI nodule crops with four raters (CC BY 3.0).
+
+Expert is the consensus of at least 3 of 4, coarse is the most deviating rater.
+"""
 
 from __future__ import annotations
 

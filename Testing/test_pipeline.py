@@ -1,0 +1,354 @@
+"""One request, from image and mask to `Result`, with networks whose behaviour is known."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from conftest import Ellipsoid, MakeImage, MakeModel
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from NoisyLabelSegLib.errors import InputError
+from NoisyLabelSegLib.inference.model import Model
+from NoisyLabelSegLib.inference.preprocessing import Intensity, Preprocessing
+from NoisyLabelSegLib.networks import build
+from NoisyLabelSegLib.pipeline import RefineSettings, refine
+from NoisyLabelSegLib.result import Result
+from NoisyLabelSegLib.segmentations import Segment, Segmentation
+
+TWO = Preprocessing(2, (32, 32), 8, (), 16, Intensity("min-max", "case"))
+THREE = Preprocessing(3, (16, 32, 32), 6, (), 16, Intensity("min-max", "case"))
+RESAMPLED = Preprocessing(3, (16, 32, 32), 6, (1.0, 1.0, 1.0), 16, Intensity("min-max", "case"))
+CODES = ["LPS", "RAS", "LAI", "PIR", "SLA", "ASL", "IRP", "PSR"]
+
+
+class Bright(nn.Module):
+    """Each class k is where the smoothed image lies between its bounds; the mask that is given counts for little."""
+
+    def __init__(self, *bounds: tuple[float, float]) -> None:
+        super().__init__()
+        self.bounds = bounds
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        image = inputs[:, :1]
+        pool = F.avg_pool2d if image.ndim == 4 else F.avg_pool3d
+        smooth = pool(image, 3, 1, 1, count_include_pad=False)[:, 0]
+        inside = [40 * torch.minimum(smooth - low, high - smooth) for low, high in self.bounds]
+        masks = [0.1 * inputs[:, 1 + k] for k in range(len(inside))]
+        return torch.stack([torch.zeros_like(smooth), *(a + b for a, b in zip(inside, masks, strict=True))], dim=1)
+
+
+@pytest.fixture(scope="module")
+def scene(make_image: MakeImage, ellipsoid: Ellipsoid) -> tuple[sitk.Image, np.ndarray, Segmentation]:
+    """A bright, lopsided structure in noise, the truth, and a shifted coarse mask."""
+    shape = (18, 44, 52)
+    truth = ellipsoid(shape, (8, 19, 27), (4, 8, 9)) | ellipsoid(shape, (9, 25, 20), (3, 5, 4))
+    noise = np.random.default_rng(0).normal(0, 0.05, shape)
+    image = make_image((truth + noise).astype(np.float32))
+    coarse = np.roll(truth, (1, 4, -3), (0, 1, 2)).astype(np.uint8)
+    return image, truth, Segmentation(make_image(coarse), (Segment("Nodule", 1, 0, (0, 1, 0), "N1", ""),))
+
+
+@pytest.fixture(scope="module")
+def model(make_model: MakeModel) -> Model:
+    return make_model(Bright((0.5, 9)), TWO)
+
+
+def mask(segmentation: Segmentation, place: int = 0) -> np.ndarray:
+    return sitk.GetArrayFromImage(segmentation.mask(segmentation.segments[place])) > 0
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    return float(2 * (a & b).sum() / (a.sum() + b.sum()))
+
+
+def two_segments(make_image: MakeImage, ellipsoid: Ellipsoid) -> tuple[sitk.Image, Segmentation]:
+    shape = (12, 48, 64)
+    first, second = ellipsoid(shape, (6, 20, 18), (3, 8, 8)), ellipsoid(shape, (6, 28, 46), (3, 9, 7))
+    image = make_image((first + 2 * second + np.random.default_rng(0).normal(0, 0.05, shape)).astype(np.float32))
+    coarse = np.roll(first * 1 + second * 5, (0, 3, 2), (0, 1, 2)).astype(np.int16)
+    return image, Segmentation(make_image(coarse), (Segment("first", 1, id="a"), Segment("second", 5, id="b")))
+
+
+def test_the_result_is_close_to_the_truth_and_the_given_mask_unchanged(
+    scene: tuple[sitk.Image, np.ndarray, Segmentation], model: Model
+) -> None:
+    image, truth, given = scene
+    before = mask(given).copy()
+    result = refine(image, given, model)
+    assert dice(before, truth) < 0.75 < 0.9 < dice(mask(result.stages[-1]), truth)
+    assert np.array_equal(mask(given), before)
+    assert np.array_equal(mask(result.stages[0]), before)
+    assert result.image is image
+    for stage in result.stages:
+        assert stage.names == ("Nodule",)
+        assert (stage.segments[0].color, stage.segments[0].id) == ((0, 1, 0), "N1")
+        assert stage.image.GetOrigin() == image.GetOrigin()
+        assert stage.image.GetDirection() == image.GetDirection()
+    probability = sitk.GetArrayFromImage(result.probabilities["N1"])
+    assert probability.dtype == np.float32
+    assert 0 <= probability.min() <= probability.max() <= 1
+    assert np.array_equal(probability > 0.5, mask(result.stages[-1]))
+
+
+def refined_turned(
+    scene: tuple[sitk.Image, np.ndarray, Segmentation], model: Model, code: str, direction: np.ndarray | None = None
+) -> np.ndarray:
+    """The result for the scene in another orientation, turned back."""
+    image, _, given = scene
+    pictures = [sitk.DICOMOrient(picture, code) for picture in (image, given.image)]
+    if direction is not None:
+        for picture in pictures:
+            turned = direction @ np.array(picture.GetDirection()).reshape(3, 3)
+            picture.SetDirection(turned.ravel().tolist())
+    result = refine(pictures[0], replace(given, image=pictures[1]), model).stages[-1]
+    back = result.mask(result.segments[0])
+    back.SetDirection(sitk.DICOMOrient(image, code).GetDirection())
+    return sitk.GetArrayFromImage(sitk.DICOMOrient(back, "LPS")) > 0
+
+
+def networks(make_model: MakeModel, preprocessing: Preprocessing, kind: str) -> Model:
+    if kind == "bright":
+        return make_model(Bright((0.5, 9)), preprocessing)
+    torch.manual_seed(3)
+    network = build(
+        "unet", spatial_dims=preprocessing.dimensions, in_channels=2, out_channels=2, features=[4] * 6, norm="instance"
+    )
+    return make_model(network, preprocessing)
+
+
+@pytest.mark.parametrize("kind", ["bright", "random U-Net"])
+@pytest.mark.parametrize("preprocessing", [TWO, THREE, RESAMPLED], ids=["2D", "3D", "3D resampled"])
+def test_axes_flips_and_directions_do_not_matter(
+    scene: tuple[sitk.Image, np.ndarray, Segmentation], make_model: MakeModel, preprocessing: Preprocessing, kind: str
+) -> None:
+    model = networks(make_model, preprocessing, kind)
+    expected = refined_turned(scene, model, "LPS")
+    assert expected.any()
+    c, s = np.cos(np.deg2rad(10)), np.sin(np.deg2rad(10))
+    turns = [np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]), np.array([[1, 0, 0], [0, c, -s], [0, s, c]])]
+    for code in CODES[1:] if kind == "bright" else CODES[3:5]:
+        assert dice(refined_turned(scene, model, code), expected) >= 0.995, code
+    for direction in turns:
+        for code in ("LPS", "PIR"):
+            assert dice(refined_turned(scene, model, code, direction), expected) >= 0.995, code
+
+
+def test_a_mask_on_another_grid_is_brought_to_the_image_and_said(
+    scene: tuple[sitk.Image, np.ndarray, Segmentation], model: Model
+) -> None:
+    image, _, given = scene
+    turned = replace(given, image=sitk.DICOMOrient(given.image, "RAI"))
+    result = refine(image, turned, model)
+    assert any("another grid" in note for note in result.notes)
+    assert np.array_equal(mask(result.stages[-1]), mask(refine(image, given, model).stages[-1]))
+    away = sitk.Image(given.image)
+    away.SetOrigin((5000, 0, 0))
+    with pytest.raises(InputError, match="do not overlap"):
+        refine(image, replace(given, image=away), model)
+
+
+def test_segments_that_are_not_selected_stay(
+    make_image: MakeImage, ellipsoid: Ellipsoid, make_model: MakeModel
+) -> None:
+    image, given = two_segments(make_image, ellipsoid)
+    model = make_model(Bright((0.2, 9)), TWO)
+    result = refine(image, given, model, RefineSettings(segments=("second",)))
+    assert np.array_equal(
+        mask(result.stages[-1], 0) & ~mask(result.stages[-1], 1), mask(given, 0) & ~mask(result.stages[-1], 1)
+    )
+    assert not np.array_equal(mask(result.stages[-1], 1), mask(given, 1))
+    assert list(result.probabilities) == ["b"]
+    untouched = [row for row in result.statistics if row["segment"] == "first"]
+    assert all(row["changed_voxels"] == 0 for row in untouched)
+
+
+def test_segments_keep_their_labels_and_may_come_to_overlap(
+    make_image: MakeImage, ellipsoid: Ellipsoid, make_model: MakeModel
+) -> None:
+    image, given = two_segments(make_image, ellipsoid)
+    model = make_model(Bright((0.2, 9)), Preprocessing(2, (16, 16), 4, (), 16, Intensity("min-max", "case")))
+    apart = refine(image, given, model).stages[-1]
+    assert [segment.label for segment in apart.segments] == [1, 5]
+    # In a window as wide as the image either segment takes both structures.
+    wide = refine(
+        image, given, make_model(Bright((0.2, 9)), Preprocessing(2, (128, 128), 8, (), 16, TWO.intensity))
+    ).stages[-1]
+    assert wide.image.GetNumberOfComponentsPerPixel() == 2
+    assert wide.names == given.names
+    assert np.array_equal(mask(wide, 0), mask(wide, 1))
+
+
+def test_overlapping_segments_are_refined_each_on_its_own(
+    scene: tuple[sitk.Image, np.ndarray, Segmentation], model: Model
+) -> None:
+    image, _, given = scene
+    layer = sitk.GetArrayFromImage(given.image)
+    both = np.stack([layer, np.roll(layer, 2, 1)], axis=-1)
+    picture = sitk.GetImageFromArray(both, isVector=True)
+    picture.CopyInformation(image)
+    overlapping = Segmentation(picture, (Segment("a", 1, 0), Segment("b", 1, 1)))
+    result = refine(image, overlapping, model)
+    alone = refine(image, given, model)
+    assert np.array_equal(mask(result.stages[0], 1), both[..., 1] > 0)
+    assert np.array_equal(mask(result.stages[-1], 0), mask(alone.stages[-1]))
+    assert len(result.probabilities) == 2
+
+
+@pytest.mark.parametrize("names", [("one", "two"), ("TWO", "one"), ("Label 1", "Label 2")])
+def test_a_model_of_several_structures_finds_them_by_name_or_value(
+    make_image: MakeImage, ellipsoid: Ellipsoid, make_model: MakeModel, names: tuple[str, str]
+) -> None:
+    image, given = two_segments(make_image, ellipsoid)
+    swapped = names[0] == "TWO"
+    given = replace(given, segments=tuple(replace(s, name=n) for s, n in zip(given.segments, names, strict=True)))
+    bounds = ((0.2, 0.6), (0.6, 9.0))
+    result = refine(image, given, make_model(Bright(*bounds), TWO, ("one", "two")))
+    final, truth = result.stages[-1], sitk.GetArrayFromImage(image)
+    assert final.names == names
+    brightness = [float(truth[mask(final, place)].mean()) for place in range(2)]
+    assert brightness == pytest.approx([2, 1] if swapped else [1, 2], abs=0.35)
+
+
+def test_where_structures_touch_resampling_leaves_neither_gaps_nor_overlaps(
+    make_image: MakeImage, make_model: MakeModel
+) -> None:
+    """Working voxels of twice the size put the border of two structures exactly on the middle of given voxels."""
+    voxels = np.zeros((21, 41, 41), np.float32)
+    voxels[6:15, 8:33, 8:21], voxels[6:15, 8:33, 21:33] = 1, 2
+    coarse = make_image(voxels.astype(np.uint8), (0.5, 0.5, 0.5))
+    given = Segmentation(coarse, (Segment("one", 1), Segment("two", 2)))
+    preprocessing = Preprocessing(3, (8, 16, 16), 4, (1.0, 1.0, 1.0), 8, Intensity("min-max", "case"))
+
+    class Given(nn.Module):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return 9 * torch.cat([0.5 + 0 * inputs[:, :1], inputs[:, 1:]], dim=1)
+
+    for shift in range(4):
+        moved = replace(given, image=make_image(np.roll(voxels, shift, 2).astype(np.uint8), (0.5, 0.5, 0.5)))
+        image = make_image(np.roll(voxels, shift, 2), (0.5, 0.5, 0.5))
+        final = refine(image, moved, make_model(Given(), preprocessing, ("one", "two"))).stages[-1]
+        one, two = mask(final, 0), mask(final, 1)
+        assert final.image.GetNumberOfComponentsPerPixel() == 1
+        assert not (one & two).any()
+        middle = (one | two)[10, 20]
+        assert np.flatnonzero(np.diff(middle.astype(int))).size == 2, "one run without a gap"
+
+
+def test_from_nothing(scene: tuple[sitk.Image, np.ndarray, Segmentation], model: Model) -> None:
+    image, truth, _ = scene
+    result = refine(image, None, model)
+    assert not mask(result.stages[0]).any()
+    assert dice(mask(result.stages[-1]), truth) > 0.9
+    assert result.stages[-1].names == ("lesion",)
+    assert result.statistics[0]["volume_mm3"] == 0
+
+
+def test_statistics(scene: tuple[sitk.Image, np.ndarray, Segmentation], model: Model) -> None:
+    image, _, given = scene
+    result = refine(image, given, model)
+    assert [(row["segment"], row["stage"]) for row in result.statistics] == [
+        ("Nodule", n) for n in range(len(result.stages))
+    ]
+    voxel, previous = float(np.prod(image.GetSpacing())), mask(given)
+    for row, stage in zip(result.statistics, result.stages, strict=True):
+        found = mask(stage)
+        assert row["volume_mm3"] == pytest.approx(found.sum() * voxel)
+        assert row["dice_to_given"] == pytest.approx(dice(found, mask(given)))
+        assert row["changed_voxels"] == (found != previous).sum()
+        previous = found
+    assert result.statistics[0]["hd95_to_previous_mm"] is None
+    assert result.statistics[0]["dice_to_given"] == 1
+    assert 0 < result.statistics[1]["hd95_to_previous_mm"] < 20
+
+
+def test_provenance_is_plain_json(scene: tuple[sitk.Image, np.ndarray, Segmentation], model: Model) -> None:
+    image, _, given = scene
+    result = refine(image, given, model, RefineSettings(stages=2))
+    assert json.loads(json.dumps(result.provenance)) == result.provenance
+    assert result.provenance["settings"]["stages"] == 2
+    assert (result.provenance["model"]["name"], result.provenance["device"]) == ("tiny", "cpu")
+    json.dumps(result.statistics)
+
+
+def stages_of(result: Result) -> int:
+    return len(result.stages) - 1
+
+
+@pytest.mark.parametrize("wanted", [1, 2, 9])
+def test_stages_are_bounded_and_an_early_end_is_recorded(
+    scene: tuple[sitk.Image, np.ndarray, Segmentation], model: Model, wanted: int
+) -> None:
+    image, _, given = scene
+    result = refine(image, given, model, RefineSettings(stages=wanted))
+    assert stages_of(result) <= wanted
+    assert result.provenance["stopped_early"] == (stages_of(result) < wanted)
+    for number in (0, 10):
+        with pytest.raises(InputError, match="between 1 and 9"):
+            RefineSettings(stages=number)
+
+
+def test_progress_rises_and_its_exception_cancels(
+    scene: tuple[sitk.Image, np.ndarray, Segmentation], model: Model
+) -> None:
+    image, _, given = scene
+    seen: list[float] = []
+    refine(image, given, model, progress=lambda text, done: seen.append(done))
+    assert seen == sorted(seen) and 0 < seen[0] <= seen[-1] <= 1
+
+    def cancel(text: str, done: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        refine(image, given, model, progress=cancel)
+
+
+def test_notes(scene: tuple[sitk.Image, np.ndarray, Segmentation], model: Model) -> None:
+    image, _, given = scene
+    assert any("Slices are axial" in note for note in refine(image, given, model).notes)
+    array = sitk.GetArrayFromImage(given.image)
+    array[:, :, 0] = 1
+    border = sitk.GetImageFromArray(array)
+    border.CopyInformation(image)
+    notes = refine(image, replace(given, image=border), model).notes
+    assert any("'Nodule' touches the image's border" in note for note in notes)
+    assert len(set(notes)) == len(notes)
+    expected = replace(model.description.expected_intensity, minimum=-1000, maximum=0.5, unit="HU")
+    strange = replace(model, description=replace(model.description, expected_intensity=expected))
+    assert any("is this CT?" in note for note in refine(image, given, strange).notes)
+
+
+def test_what_cannot_be_refined_is_refused(scene: tuple[sitk.Image, np.ndarray, Segmentation], model: Model) -> None:
+    image, _, given = scene
+    empty = replace(given, image=given.image * 0)
+    nothing = Segmentation(given.image * 0, ())
+    not_finite = sitk.Image(image)
+    not_finite[3, 4, 5] = float("nan")
+    other = replace(model, description=replace(model.description, kind="segment"))
+    for arguments, message in [
+        ((image, empty, model), "mask is empty"),
+        ((image, nothing, model), "mask is empty"),
+        ((not_finite, given, model), "not a number"),
+        ((image * 0, given, model), "same value everywhere"),
+        ((image, given, other), "does not refine"),
+        ((image, given, model, RefineSettings(segments=("Liver",))), "no segment 'Liver'"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            refine(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"), [(("one", "three"), "does not know"), (("one", "Label 1"), "same structure")]
+)
+def test_names_that_do_not_fit_a_model_of_several_structures(
+    make_image: MakeImage, ellipsoid: Ellipsoid, make_model: MakeModel, names: tuple[str, str], message: str
+) -> None:
+    image, given = two_segments(make_image, ellipsoid)
+    given = replace(given, segments=tuple(replace(s, name=n) for s, n in zip(given.segments, names, strict=True)))
+    with pytest.raises(InputError, match=message):
+        refine(image, given, make_model(Bright((0.2, 0.6), (0.6, 9)), TWO, ("one", "two")))
