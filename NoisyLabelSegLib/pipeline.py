@@ -95,10 +95,14 @@ def refine(
     predictor = Predictor(model.network, model.device, notes.append)
     wanted = settings.stages or int(model.description.method_arguments.get("stages", 5))
     outcomes = [
-        _run(image, given, task, model, predictor, wanted, lambda t, d, n=n: progress(t, (n + d) / len(tasks)))
+        _run(image, given, task, model, predictor, wanted, _share_of(progress, n, len(tasks)))
         for n, task in enumerate(tasks)
     ]
     return _result(image, given, outcomes, model, settings, wanted, predictor, notes, time.monotonic() - started)
+
+
+def _share_of(progress: Progress, number: int, count: int) -> Progress:
+    return lambda text, done: progress(text, (number + done) / count)
 
 
 def from_nothing(image: sitk.Image, model: Model) -> Segmentation:

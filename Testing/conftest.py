@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,11 +24,11 @@ MakeModel = Callable[..., Model]
 
 def _ellipsoid(shape: tuple[int, ...], centre: tuple[float, ...], radii: tuple[float, ...]) -> NDArray[np.bool_]:
     grid = np.ogrid[tuple(slice(0, n) for n in shape)]
-    return sum(((g - c) / r) ** 2 for g, c, r in zip(grid, centre, radii, strict=True)) <= 1
+    return np.asarray(sum(((g - c) / r) ** 2 for g, c, r in zip(grid, centre, radii, strict=True)) <= 1)
 
 
 def _make_image(
-    array: NDArray[np.generic],
+    array: NDArray[Any],
     spacing: tuple[float, ...] = (0.7, 0.7, 2.5),
     direction: NDArray[np.float64] | None = None,
     origin: tuple[float, ...] = (-31.5, 17.25, 204.125),
@@ -98,12 +99,9 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         voxels = (100 * expert + rng.normal(0, 10, expert.shape)).astype(np.float32)
         paths = {kind: target / f"case{number}_{kind}.nii.gz" for kind in ("image", "label", "coarse")}
         coarse = np.roll(expert, (1, 3, -2), axis=(0, 1, 2))
-        for kind, array in {
-            "image": voxels,
-            "label": expert.astype(np.uint8),
-            "coarse": coarse.astype(np.uint8),
-        }.items():
-            sitk.WriteImage(_make_image(array, (1, 1, 2)), str(paths[kind]))
+        arrays: list[NDArray[Any]] = [voxels, expert.astype(np.uint8), coarse.astype(np.uint8)]
+        for array, path in zip(arrays, paths.values(), strict=True):
+            sitk.WriteImage(_make_image(array, (1, 1, 2)), str(path))
         case = Case(f"case{number}", paths["image"], paths["label"], paths["coarse"], (), f"patient{number}")
         cases.append(Case(**{**vars(case), "split": "train" if number < 6 else "val"}))
     write_dataset(target, DataSet("tiny", {1: "lesion"}, tuple(cases), "CC0-1.0"))

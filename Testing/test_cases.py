@@ -87,7 +87,7 @@ def test_splits_are_stable_and_never_part_a_patient(tmp_path: Path) -> None:
     assert all(case.split == parts[case.patient] for case in dataset.cases)
     fewer = read_dataset(written(tmp_path, {"labels": {}, "training": entries[::-3]}))
     assert all(case.split == parts[case.patient] for case in fewer.cases)
-    shares = [len(dataset.part(split)) / 600 for split in ("train", "val", "test")]  # type: ignore[arg-type]
+    shares = [len(dataset.part(split)) / 600 for split in ("train", "val", "test")]
     assert shares == pytest.approx([0.7, 0.1, 0.2], abs=0.06)
     assert sum(shares) == pytest.approx(1)
     # A hash that changed would move test cases into the training of published models.

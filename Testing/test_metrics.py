@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -111,7 +112,8 @@ def test_distances_scale_with_the_spacing_and_overlap_does_not(
 ) -> None:
     masks = random_pair(shape, seed)
     voxel = np.ones(len(shape)) if spacing is None else np.asarray(spacing)
-    once, thrice = metrics.evaluate(*masks, spacing), metrics.evaluate(*masks, 3 * voxel)
+    tripled = [3 * float(size) for size in voxel]
+    once, thrice = metrics.evaluate(*masks, spacing), metrics.evaluate(*masks, tripled)
     expected = {name: value * (3 if name in ("hd95", "assd") else 1) for name, value in once.items()}
     assert thrice == pytest.approx(expected)
 
@@ -121,8 +123,8 @@ def test_background_around_the_masks_and_the_order_of_memory_change_nothing(
     shape: Sequence[int], spacing: Sequence[float] | None
 ) -> None:
     masks = random_pair(shape, seed=7)
-    padded = [np.asfortranarray(np.pad(mask, 5)) for mask in masks]
-    assert metrics.evaluate(*padded, spacing) == pytest.approx(metrics.evaluate(*masks, spacing))
+    prediction, reference = (np.asfortranarray(np.pad(mask, 5)) for mask in masks)
+    assert metrics.evaluate(prediction, reference, spacing) == pytest.approx(metrics.evaluate(*masks, spacing))
 
 
 def test_surface_distances_have_one_value_an_edge_voxel() -> None:
@@ -156,7 +158,7 @@ def test_the_given_masks_stay_as_they_are() -> None:
     ],
 )
 def test_what_cannot_be_measured_is_refused_in_a_sentence(
-    prediction: npt.ArrayLike, reference: npt.ArrayLike, spacing: Sequence[float] | None, message: str
+    prediction: npt.NDArray[Any], reference: npt.NDArray[Any], spacing: Sequence[float] | None, message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
         metrics.evaluate(prediction, reference, spacing)

@@ -1,4 +1,4 @@
-"""Preprocessing: however an image lies on disk, the network sees it the same way up and the result goes exactly back."""
+"""Preprocessing: however an image lies on disk, the network sees it the same way up and the result goes back."""
 
 from __future__ import annotations
 
@@ -88,7 +88,8 @@ def test_the_network_sees_the_same_voxels_in_all_48_orientations(
 ) -> None:
     expected = prepare(*phantom, preprocessing)
     for code in CODES:
-        found = prepare(*(sitk.DICOMOrient(picture, code) for picture in phantom), preprocessing)
+        image, labels = (sitk.DICOMOrient(picture, code) for picture in phantom)
+        found = prepare(image, labels, preprocessing)
         np.testing.assert_allclose(found.image, expected.image, atol=1e-4, err_msg=code)
         assert np.array_equal(found.labels, expected.labels), code
 

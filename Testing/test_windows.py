@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import SimpleITK as sitk
@@ -76,7 +77,8 @@ def test_validation_windows_do_not_change_with_the_epoch_but_for_the_start(cases
 
 @pytest.mark.parametrize("kind", ["coarse", "expert", "damaged", "empty"])
 def test_the_first_mask_is_of_the_kind_asked_for(cases: list[Case], kind: str) -> None:
-    starts = replace(Starts(coarse=0), **{kind: 1.0})
+    shares: dict[str, Any] = {"coarse": 0.0, kind: 1.0}
+    starts = Starts(**shares)
     data = Windows(cases[:1], THREE, starts, None, 0)
     sample, coarse = data[0], torch.from_numpy(data.crops[0].coarse.astype("int64"))
     expected = {"coarse": coarse, "expert": sample["expert"], "empty": torch.zeros_like(coarse)}

@@ -108,7 +108,7 @@ def _train(options: argparse.Namespace) -> None:
     experiment = read_experiment(options.experiment, small=options.small, overrides=options.set)
     folder = run_folder(options)
     parts = experiment.parts(options.data, options.seed, options.limit)
-    write_settings(folder, experiment, options.seed)
+    write_settings(folder, experiment, options.seed, options.limit)
     best = Engine(experiment.make(parts), experiment.engine, folder, options.seed).run()
     print(f"best validation score {best:.4f}; weights in {folder / 'best.ckpt'}")
 

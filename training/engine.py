@@ -112,7 +112,7 @@ class Engine:
         network = self.recipe.network
         if self.settings.channels_last:
             dimensions = next(p.ndim for p in network.parameters() if p.ndim > 3)
-            network.to(memory_format=torch.channels_last if dimensions == 4 else torch.channels_last_3d)
+            network.to(memory_format=torch.channels_last if dimensions == 4 else torch.channels_last_3d)  # type: ignore[call-overload]
         self.recipe.network, self.recipe.optimizer = self.fabric.setup(network, self.recipe.optimizer)
         self.base_rates = [group["lr"] for group in self.recipe.optimizer.param_groups]
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -16,9 +16,9 @@ def run_folder(options: Namespace) -> Path:
     return options.runs / f"{options.experiment.stem}-{setting}-seed{options.seed}"
 
 
-def write_settings(folder: Path, experiment: Experiment, seed: int) -> None:
+def write_settings(folder: Path, experiment: Experiment, seed: int, limit: int) -> None:
     """Keep the settings beside the checkpoints; going on with other settings is an error."""
-    content = json.dumps({"seed": seed, **experiment.values}, indent=1, default=str)
+    content = json.dumps({"seed": seed, "limit": limit, **experiment.values}, indent=1, default=str)
     file = folder / "experiment.json"
     if file.is_file() and file.read_text(encoding="utf-8") != content:
         raise InputError(

@@ -64,12 +64,12 @@ class Intensity:
             shift = voxels.min(axis=axes, keepdims=True)
             scale = voxels.max(axis=axes, keepdims=True) - shift
         elif self.mean is not None and self.std is not None:
-            return (voxels - self.mean) / self.std
+            return np.asarray((voxels - self.mean) / self.std, np.float32)
         else:
             shift, scale = voxels.mean(axis=axes, keepdims=True), voxels.std(axis=axes, keepdims=True)
         # The mean of equal values may be rounded: their standard deviation is then not quite zero.
         constant = voxels.min(axis=axes, keepdims=True) == voxels.max(axis=axes, keepdims=True)
-        return np.where(constant, np.float32(0), (voxels - shift) / np.where(constant, 1, scale))
+        return np.where(constant, np.float32(0), (voxels - shift) / np.where(constant, np.float32(1), scale))
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """ReReNet: recurrent refinement of a coarse mask.
 
 Jiang, Li et al., "From non-expert to expert: recurrent refined learning for medical image segmentation", BIBM 2024;
-C. Li, PhD thesis, University of Groningen 2026, chapter 3. Equation (3.1): y^k = f(x + y^{k-1}), where + joins channels,
-y^0 is the given coarse mask and the hard mask of one stage is the input of the next.
+C. Li, PhD thesis, University of Groningen 2026, chapter 3. Equation (3.1): y^k = f(x + y^{k-1}), where + joins
+channels, y^0 is the given coarse mask and the hard mask of one stage is the input of the next.
 
 Decisions where the paper is silent:
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ def main() -> None:
 
 
 def compare(name: str, folder: Path) -> tuple[float, str, int, int]:
-    """The least Dice over a sample's variants, where, how many results lay exactly on their image's grid, of how many."""
+    """The least Dice over a sample's variants, where, how many results lay exactly on the image's grid, of how many."""
     image, given = read_image(folder / "image.nii.gz"), read_segmentation(folder / "coarse.seg.nrrd")
     model = load_model(name, "cpu")
     reference = refine(image, given, model).stages[-1]
@@ -49,9 +50,13 @@ def _variants(image: sitk.Image) -> Iterator[tuple[str, Change, Change]]:
     for axes in itertools.permutations(("RL", "AP", "IS")):
         for letters in itertools.product(*axes):
             other = "".join(letters)
-            yield other, lambda i, c=other: sitk.DICOMOrient(i, c), lambda i: sitk.DICOMOrient(i, code)
+            yield other, partial(_oriented, code=other), partial(_oriented, code=code)
     for axis in (0, 2):
-        yield f"turned about axis {axis}", lambda i, a=axis: _turned(i, a), lambda i: i
+        yield f"turned about axis {axis}", partial(_turned, axis=axis), sitk.Image
+
+
+def _oriented(image: sitk.Image, code: str) -> sitk.Image:
+    return sitk.DICOMOrient(image, code)
 
 
 def _turned(image: sitk.Image, axis: int, degrees: float = 10) -> sitk.Image:

@@ -37,7 +37,8 @@ def main() -> None:
         cold, megabytes = _command(name, folder)
         stages = len(result.stages) - 1
         print(
-            f"{name}: warm {statistics.median(seconds):.3f} s ({stages} stages), cold {cold:.1f} s, peak {megabytes:.0f} MB"
+            f"{name}: warm {statistics.median(seconds):.3f} s ({stages} stages), cold {cold:.1f} s, "
+            f"peak {megabytes:.0f} MB"
         )
 
 

@@ -70,7 +70,7 @@ def perspective_warp(labels: Labels, strength: float, rng: np.random.Generator) 
 
 
 def grow(labels: Labels, radius: int) -> Labels:
-    """Dilate (positive radius) or erode (negative) each label by ``radius`` voxels; dilation fills background only."""
+    """Dilate (positive radius) or erode (negative) the foreground by ``radius`` voxels; what is added has its nearest label."""
     if radius == 0:
         return labels
     foreground = labels > 0

@@ -6,8 +6,9 @@ sees the very same samples, with no generator's state to save.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
     ) -> None:
         self.preprocessing, self.starts, self.seed = preprocessing, starts, seed
         self.jitter = augmentation.jitter if augmentation else 0
-        self.crops = [_load(case, preprocessing, self.jitter) for case in cases]
+        self.crops = [_load(case, preprocessing, starts, self.jitter) for case in cases]
         self.items = [(number, z) for number, crop in enumerate(self.crops) for z in self._slices(crop)]
         self.transforms = _transforms(preprocessing.dimensions, augmentation) if augmentation else None
 
@@ -139,7 +140,8 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
         shares = np.array([self.starts.coarse, self.starts.expert, self.starts.damaged, self.starts.empty])
         kind = rng.choice(4, p=shares / shares.sum())
         if kind == 0:
-            return simulate(expert, self.starts.simulated, rng) if self.starts.simulated else coarse
+            fresh = self.starts.simulated if self.transforms is not None else None
+            return simulate(expert, fresh, rng) if fresh else coarse
         if kind == 2:
             return simulate(expert, self.starts.damage, rng)
         return expert if kind == 1 else np.zeros_like(expert)
@@ -163,20 +165,30 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return len(self.pairs)
 
 
-def _load(case: Case, preprocessing: Preprocessing, jitter: int) -> _Crop:
+def _load(case: Case, preprocessing: Preprocessing, starts: Starts, jitter: int) -> _Crop:
     """Crop a case as inference would, but wider by the jitter and exactly as large as window + 2 * jitter."""
     if case.label is None:
         raise InputError(f"The case '{case.id}' has no label: it cannot be trained on or measured.")
     image = read_image(case.image)
     expert = _read_labels(case.label, image)
-    coarse = _read_labels(case.coarse, image) if case.coarse else expert
-    prepared = prepare(image, coarse, preprocessing)
+    coarse = _read_labels(case.coarse, image) if case.coarse else _simulated(case, expert, starts)
+    target = tuple(size + 2 * jitter for size in preprocessing.window)
+    prepared = prepare(image, coarse, replace(preprocessing, window=target))
     arrays = [prepared.voxels, prepared.frame.bring(expert, linear=False), prepared.labels]
-    dimensions = preprocessing.dimensions
-    target = [size + 2 * jitter for size in preprocessing.window]
     voxels, labels, given = (_fit(array, target, edge=n == 0) for n, array in enumerate(arrays))
-    assert voxels.shape[-dimensions:] == tuple(target)
     return _Crop(voxels, labels.astype(np.uint8), given.astype(np.uint8))
+
+
+def _simulated(case: Case, expert: sitk.Image, starts: Starts) -> sitk.Image:
+    """A coarse mask for a case that has none, always the same one; the expert's where no sample starts from it."""
+    if starts.coarse == 0:
+        return expert
+    if starts.simulated is None:
+        raise InputError(f"The case '{case.id}' has no coarse mask: add one to the data set or set starts.simulated.")
+    rng = np.random.default_rng(zlib.crc32(case.id.encode()))
+    coarse = sitk.GetImageFromArray(simulate(sitk.GetArrayFromImage(expert), starts.simulated, rng))
+    coarse.CopyInformation(expert)
+    return coarse
 
 
 def _read_labels(path: Path, image: sitk.Image) -> sitk.Image:

@@ -73,9 +73,10 @@ class ReReNet:
         return {"loss": torch.stack(losses).mean(), "first_stage": losses[0], "last_stage": losses[-1]}
 
     def validate(self) -> dict[str, float]:
+        coarse = Starts(simulated=self.settings.starts.simulated)
         network = unwrapped(self.network)
         device = next(network.parameters()).device
-        self._validation = self._validation or self.parts.windows("val", Starts(), augment=False)
+        self._validation = self._validation or self.parts.windows("val", coarse, augment=False)
 
         def predict(image: Tensor, start: Tensor) -> Tensor:
             settings, labels = self.settings, start

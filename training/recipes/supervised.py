@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -16,9 +16,11 @@ from training.recipes.parts import Parts, unwrapped, validation_dice
 
 @dataclass(frozen=True)
 class SupervisedSettings:
-    """There is nothing to set but the first masks, which the network does not see; they place the window."""
+    """There is nothing to set."""
 
-    starts: Starts = field(default_factory=Starts)
+
+# The network sees no mask; a case's coarse one, if there is one, only places the window.
+NO_MASK = Starts(coarse=0, empty=1)
 
 
 class Supervised:
@@ -31,7 +33,7 @@ class Supervised:
         self._validation: Windows | None = None
 
     def training_data(self) -> Windows:
-        return self.parts.windows("train", self.settings.starts, augment=True)
+        return self.parts.windows("train", NO_MASK, augment=True)
 
     def step(self, batch: Mapping[str, Tensor], epoch: int, fabric: Fabric) -> dict[str, Tensor]:
         loss = dice_cross_entropy(self.network(batch["image"]), batch["expert"])
@@ -41,7 +43,7 @@ class Supervised:
         return {"loss": loss.detach()}
 
     def validate(self) -> dict[str, float]:
-        self._validation = self._validation or self.parts.windows("val", Starts(), augment=False)
+        self._validation = self._validation or self.parts.windows("val", NO_MASK, augment=False)
         network = unwrapped(self.network)
         device = next(network.parameters()).device
         score = validation_dice(self._validation, self.parts, device, lambda image, start: network(image).argmax(dim=1))
