@@ -6,39 +6,28 @@ import base64
 import html
 import json
 import math
-import struct
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import SimpleITK as sitk
-from numpy.typing import NDArray
-from scipy import ndimage
 
 from NoisyLabelSegLib.images import write_atomically
-from NoisyLabelSegLib.result import Result
-from NoisyLabelSegLib.segmentations import Segment
-
-PICTURE_PIXELS = 240
-SLICES_SHOWN = 4
-MINIMUM_CROP_VOXELS = 48
-HATCH_PIXELS = 7
-DASH, TIMES = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
-
-# Pictures are indexed by a palette: grey levels first, then colours of Okabe and Ito (Color Universal Design, 2008),
-# which colour-blind readers can tell apart.
-GREY_LEVELS = 248
-OUTLINE, HALO, KEPT, ADDED, REMOVED = range(GREY_LEVELS, GREY_LEVELS + 5)
-COLOURS = {OUTLINE: "#F0E442", HALO: "#000000", KEPT: "#FFFFFF", ADDED: "#0072B2", REMOVED: "#E69F00"}
-PALETTE = bytes(round(level * 255 / (GREY_LEVELS - 1)) for level in range(GREY_LEVELS) for _ in "RGB") + b"".join(
-    bytes.fromhex(COLOURS[index][1:]) for index in sorted(COLOURS)
+from NoisyLabelSegLib.report_pictures import (
+    ADDED,
+    COLOURS,
+    KEPT,
+    OUTLINE,
+    PICTURE_PIXELS,
+    REMOVED,
+    HungMasks,
+    Plane,
+    View,
+    slice_pictures,
 )
+from NoisyLabelSegLib.result import Result
 
-Mask = NDArray[np.bool_]
-Pixels = NDArray[np.uint8]
+DASH, TIMES = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
 
 
 def write_report(result: Result, path: Path) -> None:
@@ -64,171 +53,13 @@ def write_report(result: Result, path: Path) -> None:
     write_atomically(path, write)
 
 
-# Pictures ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Plane:
-    """The working plane as radiologists hang it: the patient's right or front on the left, front or head at the top."""
-
-    name: str
-    axis: int
-    rows: int
-    columns: int
-    top: str
-    bottom: str
-    left: str
-    right: str
-
-    def array(self, image: sitk.Image) -> NDArray[Any]:
-        """The voxels as (slice, row, column), rows downwards, columns to the right."""
-        array = np.moveaxis(sitk.GetArrayFromImage(sitk.DICOMOrient(image, "LPS")), 2 - self.axis, 0)
-        return array if self.top == "A" else array[:, ::-1]
-
-
-_PLANES = (
-    _Plane("Sagittal", axis=0, rows=2, columns=1, top="S", bottom="I", left="A", right="P"),
-    _Plane("Coronal", axis=1, rows=2, columns=0, top="S", bottom="I", left="R", right="L"),
-    _Plane("Axial", axis=2, rows=1, columns=0, top="A", bottom="P", left="R", right="L"),
-)
-
-
-@dataclass(frozen=True)
-class _View:
-    """The image as seen in its working plane; spacing is that of rows and columns, in mm."""
-
-    plane: _Plane
-    image: NDArray[Any]
-    spacing: tuple[float, float]
-    flipped: bool
-
-    @classmethod
-    def of(cls, result: Result) -> _View:
-        orient = sitk.DICOMOrientImageFilter()
-        orient.SetDesiredCoordinateOrientation("LPS")
-        spacing = orient.Execute(result.image).GetSpacing()
-        plane = _PLANES[orient.GetPermuteOrder().index(result.slice_axis)]
-        steps = (spacing[plane.rows], spacing[plane.columns])
-        return cls(plane, plane.array(result.image), steps, bool(orient.GetFlipAxes()[plane.axis]))
-
-    def number(self, index: int) -> int:
-        """The number, from 1, that a slice has on the image's own grid."""
-        return len(self.image) - index if self.flipped else index + 1
-
-
-@dataclass(frozen=True)
-class _HungMasks:
-    """One segment's masks as (slice, row, column), a stage each."""
-
-    segment: Segment
-    stages: tuple[Mask, ...]
-
-    @classmethod
-    def of(cls, result: Result, order: int, plane: _Plane) -> _HungMasks:
-        stages = tuple(plane.array(stage.mask(stage.segments[order])) > 0 for stage in result.stages)
-        return cls(result.stages[0].segments[order], stages)
-
-    def counts(self, where: Any = ...) -> tuple[int, int]:
-        """Voxels added and removed from the given mask to the result."""
-        before, after = self.stages[0][where], self.stages[-1][where]
-        return int(np.count_nonzero(after & ~before)), int(np.count_nonzero(before & ~after))
-
-
-def _telling_slices(masks: Sequence[Mask], count: int = SLICES_SHOWN) -> list[int]:
-    """Slices that change most and that with the largest area, kept apart; the middle one if all are empty."""
-    changed = np.count_nonzero(masks[0] ^ masks[-1], axis=(1, 2))
-    area = np.count_nonzero(np.logical_or.reduce(masks), axis=(1, 2))
-    occupied = np.flatnonzero(area)
-    if not occupied.size:
-        return [len(area) // 2]
-    by_change = occupied[np.lexsort((-area[occupied], -changed[occupied]))]
-    gap = max(1, occupied.size // (2 * count))
-    chosen: list[int] = []
-    for index in (by_change[0], np.argmax(area), *by_change[1:]):
-        if len(chosen) < count and all(abs(int(index) - other) >= gap for other in chosen):
-            chosen.append(int(index))
-    return chosen
-
-
-def _crop(footprint: Mask, spacing: tuple[float, float]) -> tuple[slice, slice]:
-    """A window around the footprint with a margin, square in millimetres where the plane is large enough."""
-    occupied = [np.flatnonzero(footprint.any(axis=1 - axis)) for axis in (0, 1)]
-    if not occupied[0].size:
-        return slice(None), slice(None)
-    extents = [(voxels[-1] - voxels[0] + 1) * step for voxels, step in zip(occupied, spacing, strict=True)]
-    side = max(MINIMUM_CROP_VOXELS * min(spacing), 1.5 * max(extents))
-    window = []
-    for voxels, step, length in zip(occupied, spacing, footprint.shape, strict=True):
-        size = min(length, math.ceil(side / step))
-        start = round((voxels[0] + voxels[-1] + 1 - size) / 2)
-        start = min(max(start, 0), length - size)
-        window.append(slice(start, start + size))
-    return window[0], window[1]
-
-
-def _enlarge(plane: NDArray[Any], spacing: tuple[float, float]) -> NDArray[Any]:
-    """Nearest neighbour onto square pixels, the longer side PICTURE_PIXELS long."""
-    millimetres = [length * step for length, step in zip(plane.shape, spacing, strict=True)]
-    pixels = [max(1, round(PICTURE_PIXELS * length / max(millimetres))) for length in millimetres]
-    nearest = [((np.arange(n) + 0.5) * length / n).astype(int) for n, length in zip(pixels, plane.shape, strict=True)]
-    return plane[np.ix_(*nearest)]
-
-
-def _inner_edge(mask: Mask, pixels: int = 2) -> Mask:
-    return mask & ~ndimage.binary_erosion(mask, iterations=pixels)
-
-
-def _outlined(grey: Pixels, mask: Mask) -> Pixels:
-    """The picture with the mask's outline; the dark halo keeps it visible on bright tissue."""
-    picture = grey.copy()
-    picture[ndimage.binary_dilation(mask) & ~mask] = HALO
-    picture[_inner_edge(mask)] = OUTLINE
-    return picture
-
-
-def _difference(grey: Pixels, before: Mask, after: Mask) -> Pixels:
-    """Kept, added and removed; the last two are hatched in opposite ways, so that a grey print tells them apart."""
-    rows, columns = np.indices(grey.shape)
-    added, removed = after & ~before, before & ~after
-    picture = grey.copy()
-    picture[ndimage.binary_dilation(before | after) & ~(before | after)] = HALO
-    picture[_inner_edge(before & after, 3)] = HALO  # the inner third pixel of it stays, for white on bright tissue
-    picture[_inner_edge(before & after)] = KEPT
-    picture[_inner_edge(added) | (added & ((rows + columns) % HATCH_PIXELS == 0))] = ADDED
-    picture[_inner_edge(removed) | (removed & ((rows - columns) % HATCH_PIXELS == 0))] = REMOVED
-    return picture
-
-
-def _window(planes: NDArray[Any]) -> Pixels:
-    """The 1st to 99th percentile of the planes as grey levels."""
-    low, high = np.percentile(planes, (1, 99))
-    scaled = (planes.astype(np.float64) - low) / ((high - low) or 1.0)
-    return np.asarray(np.clip(scaled, 0, 1) * (GREY_LEVELS - 1), dtype=np.uint8)
-
-
-def _encode_png(pixels: Pixels) -> bytes:
-    """An 8-bit PNG with our palette (ISO/IEC 15948); our own, because no library we need otherwise encodes one."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    height, width = pixels.shape
-    header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
-    lines = np.pad(pixels, ((0, 0), (1, 0))).tobytes()  # each line starts with its filter type, 0: none
-    chunks = ((b"IHDR", header), (b"PLTE", PALETTE), (b"IDAT", zlib.compress(lines, 9)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(kind, data) for kind, data in chunks)
-
-
-# Page ----------------------------------------------------------------------------------------------------------------
-
-
 def _page(result: Result) -> str:
     provenance = result.provenance
     name = _text(provenance.get("image", "Unnamed image"))
     model = provenance.get("model", {})
     model_line = _text(" ".join(str(model[key]) for key in ("name", "version") if model.get(key)) or "not recorded")
-    view = _View.of(result)
-    masks = [_HungMasks.of(result, order, view.plane) for order in range(len(result.stages[0].segments))]
+    view = View.of(result)
+    masks = [HungMasks.of(result, order, view.plane) for order in range(len(result.stages[0].segments))]
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -255,20 +86,15 @@ def _page(result: Result) -> str:
 """
 
 
-def _pictures(view: _View, hung: _HungMasks) -> str:
-    chosen = sorted(_telling_slices(hung.stages), key=view.number)
-    rows, columns = _crop(np.logical_or.reduce(hung.stages).any(axis=0), view.spacing)
-    greys = _window(view.image[chosen, rows, columns])
+def _pictures(view: View, hung: HungMasks) -> str:
     titles = ["Image", *(_stage_name(stage, len(hung.stages)) for stage in range(len(hung.stages))), "Difference"]
     lines = []
-    for index, plane_grey in zip(chosen, greys, strict=True):
-        grey = _enlarge(plane_grey, view.spacing)
-        masks = [_enlarge(stage[index, rows, columns], view.spacing) for stage in hung.stages]
-        drawings = [grey, *(_outlined(grey, mask) for mask in masks), _difference(grey, masks[0], masks[-1])]
-        what = f"{view.plane.name} slice {view.number(index)} of {len(view.image)}"
-        figures = "".join(_figure(*pair, what, view.plane) for pair in zip(drawings, titles, strict=True))
-        added, removed = hung.counts(index)
-        changes = f"{added} voxels added, {removed} removed" if added or removed else "unchanged"
+    for shown in slice_pictures(view, hung):
+        what = f"{view.plane.name} slice {shown.number} of {len(view.image)}"
+        figures = "".join(_figure(*pair, what, view.plane) for pair in zip(shown.files, titles, strict=True))
+        changes = (
+            f"{shown.added} voxels added, {shown.removed} removed" if shown.added or shown.removed else "unchanged"
+        )
         lines.append(
             f'<div class="slice"><p><b>{what}</b> · {changes}</p>'
             f'<div class="row" style="--columns:{len(titles)}">{figures}</div></div>'
@@ -276,16 +102,19 @@ def _pictures(view: _View, hung: _HungMasks) -> str:
     return f"<h3>{_text(hung.segment.name)}</h3>{''.join(lines)}"
 
 
-def _figure(pixels: Pixels, title: str, what: str, plane: _Plane) -> str:
-    data = base64.b64encode(_encode_png(pixels)).decode("ascii")
+def _figure(file: bytes, title: str, what: str, plane: Plane) -> str:
+    data = base64.b64encode(file).decode("ascii")
     sides = ("top", "bottom", "left", "right")
     letters = "".join(f'<span class="{side}">{getattr(plane, side)}</span>' for side in sides)
     image = f'<img alt="{what}: {title}" src="data:image/png;base64,{data}">'
     return f'<figure><figcaption>{title}</figcaption><div class="picture">{image}{letters}</div></figure>'
 
 
-def _summary(result: Result, masks: Iterable[_HungMasks]) -> str:
-    items = "".join(f"<li>{_segment_summary(result, hung)}</li>" for hung in masks)
+def _summary(result: Result, masks: Sequence[HungMasks]) -> str:
+    items = "".join(
+        f"<li>{_segment_summary(hung, _segment_rows(result, order, hung.segment.name))}</li>"
+        for order, hung in enumerate(masks)
+    )
     return f"<p>{_run_summary(result)}</p><ul>{items}</ul>"
 
 
@@ -298,8 +127,13 @@ def _run_summary(result: Result) -> str:
     return f"{sentence}."
 
 
-def _segment_summary(result: Result, hung: _HungMasks) -> str:
-    rows = [row for row in result.statistics if row["segment"] == hung.segment.name]
+def _segment_rows(result: Result, order: int, name: str) -> list[Mapping[str, Any]]:
+    """The rows of one segment, by place since names may be alike; the name keeps another segment's figures out."""
+    count = len(result.stages)
+    return [row for row in result.statistics[order * count : (order + 1) * count] if row["segment"] == name]
+
+
+def _segment_summary(hung: HungMasks, rows: Sequence[Mapping[str, Any]]) -> str:
     added, removed = hung.counts()
     name = f"<b>{_text(hung.segment.name)}</b>"
     change = f"{added:,} voxels were added and {removed:,} removed" if added or removed else "no voxel changed"
@@ -342,7 +176,10 @@ def _stage_name(stage: int, count: int) -> str:
 
 
 def _measurements(result: Result) -> str:
-    headings = ("Volume (mm³)", "Volume (ml)", "Dice to given mask", "HD95 to previous stage (mm)", "Voxels changed")
+    headings = (
+        *("Volume (mm³)", "Volume (ml)", "Dice to given mask"),
+        *("HD95 to previous stage (mm)", "Voxels changed from previous stage"),
+    )
     lines = []
     for row in result.statistics:
         volume = row["volume_mm3"]

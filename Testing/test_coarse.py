@@ -161,3 +161,11 @@ def test_each_slice_has_its_own_most_deviating_rater() -> None:
     coarse = most_deviating(raters, consensus(raters))
     assert np.array_equal(coarse[0], raters[0, 0])
     assert np.array_equal(coarse[1], raters[2, 1])
+
+
+def test_raters_of_several_labels() -> None:
+    raters = np.zeros((3, 1, 1, 4), np.uint8)
+    raters[:, 0, 0] = [[1, 1, 2, 2], [1, 1, 2, 0], [1, 2, 2, 2]]
+    expert = consensus(raters)
+    assert expert.ravel().tolist() == [1, 1, 2, 2]
+    assert most_deviating(raters, expert).ravel().tolist() == [1, 2, 2, 2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import struct
+from dataclasses import replace
 from html.parser import HTMLParser
 from math import cos, sin
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from NoisyLabelSegLib import report
+from NoisyLabelSegLib import report_pictures
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.report import write_report
 from NoisyLabelSegLib.result import Result
@@ -132,7 +133,21 @@ def test_each_segment_has_its_pictures(tmp_path: Path) -> None:
     page = _written(_result(masks=[before, before], names=("Anterior", "Posterior")), tmp_path)
     assert "<h3>Anterior</h3>" in page and "<h3>Posterior</h3>" in page
     assert "no voxel changed" in page
-    assert len(_picture_sizes(page)) == 2 * report.SLICES_SHOWN * 4
+    assert len(_picture_sizes(page)) == 2 * report_pictures.SLICES_SHOWN * 4
+
+
+def test_segments_with_the_same_name_have_their_own_figures(tmp_path: Path) -> None:
+    small, large = _box((20, 24, 9)), _box((20, 24, 9), 1)
+    result = _result(masks=[small, large], names=("Nodule", "Nodule"))
+    volumes = (1000.0, 2000.0, 4000.0, 3000.0)
+    rows = tuple({**row, "volume_mm3": volume} for row, volume in zip(result.statistics, volumes, strict=True))
+    page = _written(replace(result, statistics=rows), tmp_path)
+    assert "<b>Nodule</b> was 1.00 ml and is now 2.00 ml (+100 %): 218 voxels were added and 0 removed" in page
+    assert "<b>Nodule</b> was 4.00 ml and is now 3.00 ml (-25 %): no voxel changed" in page
+
+
+def test_changed_voxels_are_said_to_be_against_the_previous_stage(tmp_path: Path) -> None:
+    assert '<th scope="col">Voxels changed from previous stage</th>' in _written(_result(), tmp_path)
 
 
 EMPTY = np.zeros((9, 24, 20), np.uint8)
@@ -178,7 +193,7 @@ def test_pictures_keep_the_aspect_ratio_in_millimetres(
 @pytest.mark.parametrize("slice_axis", [0, 1, 2])
 def test_the_view_shows_the_patient_as_its_letters_say(direction: tuple[float, ...], slice_axis: int) -> None:
     result = _result(size=(5, 6, 7), direction=direction, slice_axis=slice_axis)
-    view = report._View.of(result)
+    view = report_pictures.View.of(result)
     ways = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "S": (2, 1), "I": (2, -1)}
     for corner in ((0, 0, 0), (1, 2, 3)):
         point = np.array(result.image.TransformIndexToPhysicalPoint(corner))
@@ -200,21 +215,21 @@ def test_telling_slices_hold_the_largest_change_and_the_largest_area() -> None:
     before[10] = True
     after = before.copy()
     after[30, :5] = True
-    chosen = report._telling_slices([before, after])
-    assert {10, 30} <= set(chosen) and len(chosen) == report.SLICES_SHOWN
+    chosen = report_pictures._telling_slices([before, after])
+    assert {10, 30} <= set(chosen) and len(chosen) == report_pictures.SLICES_SHOWN
     assert min(np.diff(sorted(chosen))) >= 3
 
 
 def test_the_crop_is_zoomed_on_the_lesion_and_stays_inside() -> None:
     footprint = np.zeros((512, 512), bool)
     footprint[500:510, 200:220] = True
-    rows, columns = report._crop(footprint, (0.5, 0.5))
+    rows, columns = report_pictures._crop(footprint, (0.5, 0.5))
     assert (rows, columns) == (slice(464, 512), slice(186, 234))
 
 
 def test_the_png_is_read_back_by_another_reader(tmp_path: Path) -> None:
-    pixels = np.arange(report.REMOVED + 1, dtype=np.uint8).reshape(11, 23)
-    (tmp_path / "picture.png").write_bytes(report._encode_png(pixels))
+    pixels = np.arange(report_pictures.REMOVED + 1, dtype=np.uint8).reshape(11, 23)
+    (tmp_path / "picture.png").write_bytes(report_pictures._encode_png(pixels))
     colours = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "picture.png")))
     assert colours.shape == (11, 23, 3)
     assert tuple(colours[-1, -1]) == (0xE6, 0x9F, 0x00)

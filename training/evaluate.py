@@ -18,8 +18,10 @@ from rich.table import Table
 from scipy.stats import wilcoxon
 
 from NoisyLabelSegLib import metrics
+from NoisyLabelSegLib.images import read_image
 from training.checkpoints import Run, as_model
 from training.data.cases import Split
+from training.data.masks import expert_labels
 from training.prediction import stage_labels
 
 Row = dict[str, Any]
@@ -36,7 +38,7 @@ def evaluate(run: Run, split: Split, stages: int, device: str = "cpu", limit: in
     model = as_model(run, device)
     rows: list[Row] = []
     for case in track(run.parts.dataset.part(split)[: limit or None], description=f"{run.folder.name}"):
-        expert = sitk.ReadImage(str(case.label), sitk.sitkUInt8)
+        expert = expert_labels(case, read_image(case.image))
         reference, spacing = sitk.GetArrayFromImage(expert), expert.GetSpacing()[::-1]
         slices = model.preprocessing.dimensions == 2
         for stage, labels in enumerate(stage_labels(model, case, stages)):

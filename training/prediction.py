@@ -9,6 +9,7 @@ import SimpleITK as sitk
 import torch
 from numpy.typing import NDArray
 
+from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.images import read_image
 from NoisyLabelSegLib.inference.model import Model
 from NoisyLabelSegLib.inference.predictor import Predictor
@@ -16,6 +17,7 @@ from NoisyLabelSegLib.inference.preprocessing import prepare
 from NoisyLabelSegLib.pipeline import RefineSettings, refine
 from NoisyLabelSegLib.segmentations import Segment, Segmentation
 from training.data.cases import Case
+from training.data.masks import coarse_labels
 
 Labels = NDArray[np.uint8]
 
@@ -26,7 +28,9 @@ def stage_labels(model: Model, case: Case, stages: int) -> list[Labels]:
     The arrays are on the image's grid, (K, J, I) as SimpleITK gives them.
     """
     image = read_image(case.image)
-    coarse = sitk.ReadImage(str(case.coarse), sitk.sitkUInt8)
+    coarse = coarse_labels(case, image)
+    if coarse is None:
+        raise InputError(f"The case '{case.id}' has no coarse mask to start from: add one to the data set.")
     given = sitk.GetArrayFromImage(coarse)
     if model.description.method == "supervised":
         return [given, _supervised(model, image, coarse)]

@@ -70,7 +70,7 @@ def perspective_warp(labels: Labels, strength: float, rng: np.random.Generator) 
 
 
 def grow(labels: Labels, radius: int) -> Labels:
-    """Dilate (positive radius) or erode (negative) the foreground by ``radius`` voxels; what is added has its nearest label."""
+    """Dilate (positive radius) or erode (negative) the foreground; what is added has its nearest label."""
     if radius == 0:
         return labels
     foreground = labels > 0

@@ -9,7 +9,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,10 +26,11 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
 from NoisyLabelSegLib.errors import InputError
-from NoisyLabelSegLib.images import read_image, same_grid
+from NoisyLabelSegLib.images import read_image
 from NoisyLabelSegLib.inference.preprocessing import Intensity, Preprocessing, prepare
 from training.data.cases import Case
 from training.data.coarse import CoarseSettings, simulate
+from training.data.masks import coarse_labels, expert_labels
 
 
 @dataclass(frozen=True)
@@ -167,11 +167,9 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
 def _load(case: Case, preprocessing: Preprocessing, starts: Starts, jitter: int) -> _Crop:
     """Crop a case as inference would, but wider by the jitter and exactly as large as window + 2 * jitter."""
-    if case.label is None:
-        raise InputError(f"The case '{case.id}' has no label: it cannot be trained on or measured.")
     image = read_image(case.image)
-    expert = _read_labels(case.label, image)
-    coarse = _read_labels(case.coarse, image) if case.coarse else _simulated(case, expert, starts)
+    expert = expert_labels(case, image)
+    coarse = coarse_labels(case, image) or _simulated(case, expert, starts)
     target = tuple(size + 2 * jitter for size in preprocessing.window)
     prepared = prepare(image, coarse, replace(preprocessing, window=target))
     arrays = [prepared.voxels, prepared.frame.bring(expert, linear=False), prepared.labels]
@@ -189,13 +187,6 @@ def _simulated(case: Case, expert: sitk.Image, starts: Starts) -> sitk.Image:
     coarse = sitk.GetImageFromArray(simulate(sitk.GetArrayFromImage(expert), starts.simulated, rng))
     coarse.CopyInformation(expert)
     return coarse
-
-
-def _read_labels(path: Path, image: sitk.Image) -> sitk.Image:
-    labels = read_image(path)
-    if not same_grid(labels, image):
-        raise InputError(f"The label map '{path}' is not on the grid of its image: resample it first.")
-    return sitk.Cast(labels, sitk.sitkUInt8)
 
 
 def _fit(array: NDArray[Any], target: Sequence[int], *, edge: bool) -> NDArray[Any]:
