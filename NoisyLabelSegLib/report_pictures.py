@@ -1,4 +1,4 @@
-"""The pictures of a report: the slices that tell most, each stage's outline, what was added and removed, as PNG files."""
+"""A report's pictures: the slices that tell most, each stage's outline, what was added and removed, as PNG files."""
 
 from __future__ import annotations
 

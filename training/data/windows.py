@@ -42,12 +42,14 @@ class Augmentation:
         flips: axes of the window that may be flipped; none across which labels differ (anterior against posterior).
         rotation: largest in-plane (2D) or about each axis (3D) angle, degrees.
         scale: largest relative change of size.
+        affine: probability of rotating and scaling a window.
     """
 
     jitter: int = 8
     flips: tuple[int, ...] = (0, 1)
     rotation: float = 15
     scale: float = 0.15
+    affine: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,7 @@ def _transforms(dimensions: int, augmentation: Augmentation) -> Compose:
             *(RandFlipd(keys, prob=0.5, spatial_axis=axis) for axis in augmentation.flips),
             RandAffined(
                 keys,
-                prob=0.5,
+                prob=augmentation.affine,
                 rotate_range=[angle] * (1 if dimensions == 2 else 3),
                 scale_range=[augmentation.scale] * dimensions,
                 mode=["bilinear", "nearest", "nearest"],
