@@ -35,7 +35,7 @@ class ReReNetSettings:
     """
 
     stages: int = 5
-    memory: bool = False
+    memory: bool = True
     update: Update = "mean"
     inference_stages: int = 5
     loss: DiscrepancyLoss = field(default_factory=DiscrepancyLoss)
