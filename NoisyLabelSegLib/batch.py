@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,9 +17,9 @@ from NoisyLabelSegLib.cases import Case
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.files import refine_files
 from NoisyLabelSegLib.inference.model import Model, load_model
-from NoisyLabelSegLib.outputs import Outputs
+from NoisyLabelSegLib.outputs import Outputs, refuse_inputs
 from NoisyLabelSegLib.pipeline import RefineSettings
-from NoisyLabelSegLib.summary import DONE, Summary
+from NoisyLabelSegLib.summary import DONE, FAILED, Summary
 
 Progress = Callable[[str, float], None]
 
@@ -33,8 +34,8 @@ class Batch:
         settings: see `RefineSettings`.
         from_nothing: leave the masks aside and start from nothing.
         all_stages: ID_stage1.seg.nrrd … too; `reports`: ID.html too.
-        overwrite: redo cases whose files were made from other input, with another model or other settings, and remove
-            those files first.
+        overwrite: redo cases whose files were made from other input, with another model or other settings; those files
+            go as soon as the new result is there, and stay where there is none.
     """
 
     model: str
@@ -73,7 +74,7 @@ def run_batch(batch: Batch, cases: Sequence[Case], progress: Progress = lambda t
 
     Raises:
         InputError: before anything is computed, when the model or the folder cannot be used, or the folder holds files
-            that this run would have to replace without being allowed to.
+            that this run would have to replace without being allowed to, or that are an input of any case.
     """
     bundle = find_bundle(batch.model)
     _make_folder(batch.folder)
@@ -81,11 +82,10 @@ def run_batch(batch: Batch, cases: Sequence[Case], progress: Progress = lambda t
     settings = (dataclasses.asdict(batch.settings), batch.from_nothing, batch.all_stages)
     common = _fingerprint(__version__, dataclasses.asdict(bundle.description), settings)
     jobs = [_job(batch, case, common) for case in cases]
-    _check_stage_names(jobs)
+    _check_apart(jobs)
     pending = [job for job in jobs if not _is_done(job, summary)]
-    inside = _inside(batch.folder, cases)
     for job in pending:
-        _check(job, summary, batch, inside)
+        _check(job, summary, batch.overwrite)
     failed: dict[str, str] = {}
     if pending:
         model = load_model(batch.model, batch.device)
@@ -106,18 +106,24 @@ def _make_folder(folder: Path) -> None:
 
 
 def _job(batch: Batch, case: Case, common: str) -> _Job:
-    report = batch.folder / f"{case.id}.html" if batch.reports else None
-    segmentation = batch.folder / f"{case.id}.seg.nrrd"
-    outputs = Outputs(segmentation, report, all_stages=batch.all_stages, overwrite=True)
+    segmentation, report = batch.folder / f"{case.id}.seg.nrrd", batch.folder / f"{case.id}.html"
+    # An old report or stage must not pass for the new result's, whatever is asked for this time.
+    leftovers = (*Outputs(segmentation).stages(), report)
+    outputs = Outputs(segmentation, report if batch.reports else None, None, batch.all_stages, True, leftovers)
     return _Job(case, outputs, _fingerprint(common, _state(case.image), _state(case.mask)))
 
 
-def _check_stage_names(jobs: Sequence[_Job]) -> None:
-    """Refuse a case whose result would be called like another one's stage."""
-    results = {job.outputs.segmentation for job in jobs}
+def _check_apart(jobs: Sequence[_Job]) -> None:
+    """Refuse a case whose files would be an input of any case, or another one's result."""
+    inputs = [path for job in jobs for path in (job.case.image, job.case.mask) if path]
+    refuse_inputs((path for job in jobs for path in job.outputs.paths()), inputs)
+    results = {job.outputs.segmentation.name.casefold() for job in jobs}
     for job in jobs:
-        if taken := results & set(job.outputs.paths()[1:]):
-            raise InputError(f"The case '{job.case.id}' would write a stage to {taken.pop()}, another case's result.")
+        if taken := results & {path.name.casefold() for path in job.outputs.paths()[1:]}:
+            raise InputError(
+                f"A stage of the case '{job.case.id}' and another case's result would both be called {taken.pop()}: "
+                "give one of them another id."
+            )
 
 
 def _is_done(job: _Job, summary: Summary) -> bool:
@@ -126,37 +132,22 @@ def _is_done(job: _Job, summary: Summary) -> bool:
     return there and summary.status(job.case.id) == (DONE, job.request)
 
 
-def _check(job: _Job, summary: Summary, batch: Batch, inputs: Sequence[Path]) -> None:
+def _check(job: _Job, summary: Summary, overwrite: bool) -> None:
     """Files of the very same request are this program's own and may be replaced; others only when that is allowed."""
-    own = summary.status(job.case.id)[1] == job.request
-    existing = [path for path in job.outputs.paths() if path.exists()]
-    if existing and not (own or batch.overwrite):
+    status, request = summary.status(job.case.id)
+    own = request == job.request and status != FAILED  # of a failed request there are no files
+    existing = [path for path in job.outputs.paths() if os.path.lexists(path)]
+    if existing and not (own or overwrite):
         raise InputError(
             f"{existing[0]} is there already, from other input, another model, other settings or another program: "
             "choose another folder, or allow replacing it with --overwrite."
         )
-    job.outputs.check(inputs)
-
-
-def _inside(folder: Path, cases: Sequence[Case]) -> list[Path]:
-    """The inputs that lie in the output folder and might be overwritten."""
-    inputs = [path for case in cases for path in (case.image, case.mask) if path]
-    return [path for path in inputs if path.resolve().parent == folder.resolve()]
-
-
-def _clear(job: _Job, summary: Summary, folder: Path) -> None:
-    """Remove what another request has left of this case: an old report or stage must not pass for the new result's."""
-    _, request = summary.status(job.case.id)
-    if request and request != job.request:
-        report = folder / f"{job.case.id}.html"
-        for path in Outputs(job.outputs.segmentation, report, all_stages=True).paths():
-            path.unlink(missing_ok=True)
+    job.outputs.check(())
 
 
 def _run(job: _Job, model: Model, batch: Batch, summary: Summary) -> str:
     """Do one case; the sentence that says why it failed, or nothing."""
     case = job.case
-    _clear(job, summary, batch.folder)
     summary.begin(case.id, job.request)
     try:
         if case.image is None:
@@ -173,16 +164,21 @@ def _run(job: _Job, model: Model, batch: Batch, summary: Summary) -> str:
         summary.finish(case.id, job.request, result)
         return ""
     message = re.sub(r"\s+", " ", message)
+    if os.path.lexists(job.outputs.segmentation):
+        message += " The earlier result was kept."
     summary.fail(case.id, job.request, message)
     return message
 
 
 def _state(path: Path | None) -> list[tuple[str, int, int]]:
     """What tells that an input has changed: names, sizes and times, since hashing large images would take long."""
-    if path is None or not path.exists():
+    if path is None:
         return []
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    try:
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    except OSError:  # the case itself will tell
+        return []
 
 
 def _fingerprint(*values: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,7 @@ def find_cases(source: Path) -> list[Case]:
         raise InputError(f"{source} does not exist: give a CSV file or a folder with images and masks.")
     if not cases:
         raise InputError(f"{source} holds no cases: give at least one image.")
-    _check_ids([case.id for case in cases], source)
+    check_ids([case.id for case in cases], source)
     return cases
 
 
@@ -55,7 +56,8 @@ def case_id(path: Path) -> str:
     return name.removesuffix("_0000")
 
 
-def _check_ids(ids: list[str], source: Path) -> None:
+def check_ids(ids: list[str], source: Path) -> None:
+    """Raise InputError unless all ids can name files, each another one; `source` names their list in the sentence."""
     seen: set[str] = set()
     for name in ids:
         # A result is called after its case, on disks where "a" and "A" may be one file.
@@ -70,10 +72,12 @@ def _from_table(table: Path) -> list[Case]:
     try:
         text = table.read_text(encoding="utf-8-sig")
         head = text.partition("\n")[0]
-        reader = csv.DictReader(text.splitlines(), delimiter=";" if ";" in head and "," not in head else ",")
+        reader = csv.DictReader(io.StringIO(text), delimiter=";" if ";" in head and "," not in head else ",")
         columns = [str(name).strip().lower() for name in reader.fieldnames or ()]
         reader.fieldnames = columns
         rows = list(reader)
+        if "\0" in text:
+            raise csv.Error("no path holds such a sign")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{table} cannot be read as a CSV table: save it as CSV in UTF-8.") from error
     if "image" not in columns:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.images import read_image
 from NoisyLabelSegLib.inference.model import Model
 from NoisyLabelSegLib.outputs import Outputs
@@ -33,6 +34,8 @@ def refine_files(
     Raises:
         InputError: when something given cannot be used or written; then no file has been written.
     """
+    if image.name.lower().endswith(".seg.nrrd"):
+        raise InputError(f"{image} is a segmentation: give the image first, then the mask.")
     picture = read_image(image)
     given = read_segmentation(mask) if mask else None
     if given is not None and not outputs.keeps_overlaps:

@@ -6,22 +6,21 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from NoisyLabelSegLib.errors import InputError
+from NoisyLabelSegLib.exchange import Write, write_together
 from NoisyLabelSegLib.images import SUFFIXES
 from NoisyLabelSegLib.result import Result
 from NoisyLabelSegLib.segmentations import write_segmentation
 
 SEGMENTATION_SUFFIXES = (".seg.nrrd", *(suffix for suffix in SUFFIXES if suffix != ".mhd"))
 MOST_STAGES = 9
-
-Write = Callable[[Path], None]
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,9 @@ class Outputs:
         report: an .html file for a person.
         figures: a .json file with statistics, provenance and notes.
         all_stages: write every stage too, as NAME_stage1 … beside `segmentation`.
-        overwrite: replace files that exist; of stages also those that an earlier, longer run has left.
+        overwrite: replace files that exist, and remove stages that an earlier, longer run has left.
+        leftovers: files that belong to an earlier result, if there is one; with `overwrite` they go as soon as the new
+            result is there.
     """
 
     segmentation: Path
@@ -41,6 +42,7 @@ class Outputs:
     figures: Path | None = None
     all_stages: bool = False
     overwrite: bool = False
+    leftovers: tuple[Path, ...] = ()
 
     @property
     def keeps_overlaps(self) -> bool:
@@ -48,9 +50,13 @@ class Outputs:
         return self.segmentation.name.lower().endswith(".seg.nrrd")
 
     def paths(self) -> list[Path]:
-        """Every file that may be written."""
-        stages = [self.stage(number) for number in range(1, MOST_STAGES + 1)] if self.all_stages else []
-        return [self.segmentation, *stages, *(path for path in (self.report, self.figures) if path)]
+        """Every file that may be written or removed, the result first."""
+        others = (*(self.stages() if self.all_stages else ()), self.report, self.figures, *self.leftovers)
+        return list(dict.fromkeys([self.segmentation, *(path for path in others if path)]))
+
+    def stages(self) -> list[Path]:
+        """The files of all stages that there may be."""
+        return [self.stage(number) for number in range(1, MOST_STAGES + 1)]
 
     def stage(self, number: int) -> Path:
         """The file of one stage."""
@@ -62,23 +68,23 @@ class Outputs:
         """Find out before the computation whether everything can be written.
 
         Raises:
-            InputError: unsupported suffix, an input would be overwritten, a file exists, or the folder is no place to
-                write to.
+            InputError: unsupported suffix, an input would be overwritten or removed, a file exists, or the folder is no
+                place to write to.
         """
         _require_suffix(self.segmentation, SEGMENTATION_SUFFIXES)
         if self.report:
             _require_suffix(self.report, (".html", ".htm"))
         if self.figures:
             _require_suffix(self.figures, (".json",))
-        inputs = list(inputs)
+        refuse_inputs(self.paths(), inputs)
         for path in self.paths():
             try:
-                _check_place(path, inputs, self.overwrite)
+                _check_place(path, self.overwrite)
             except OSError as error:
                 raise InputError(f"{path} cannot be written ({error.strerror or error}): choose another.") from error
 
     def write(self, result: Result) -> list[Path]:
-        """Write everything and return the files; if one fails, none is there.
+        """Write everything and return the files; if one fails, all that was there before is there unchanged.
 
         Raises:
             InputError: a file cannot be written, or segments overlap and the file is a label map.
@@ -93,10 +99,7 @@ class Outputs:
             jobs[self.report] = partial(write_report, result)
         if self.figures:
             jobs[self.figures] = partial(_write_figures, result)
-        _write_together(jobs)
-        if self.overwrite:
-            for stale in set(self.paths()) - set(jobs):
-                stale.unlink(missing_ok=True)
+        write_together(jobs, set(self.paths()) - set(jobs) if self.overwrite else ())
         return list(jobs)
 
 
@@ -110,10 +113,27 @@ def _require_suffix(path: Path, allowed: Sequence[str]) -> None:
         raise InputError(f"{path} cannot be written: use a name that ends in {' or '.join(allowed)}.")
 
 
-def _check_place(path: Path, inputs: Sequence[Path], overwrite: bool) -> None:
-    for given in inputs:
-        if same_file(path, given):
+def refuse_inputs(paths: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Raise InputError if one of the files to be written or removed is an input."""
+    given = {key for path in inputs for key in _keys(path)}
+    for path in paths:
+        if given & _keys(path):
             raise InputError(f"{path} is an input of this run, which is never overwritten: choose another output.")
+
+
+def _keys(path: Path) -> set[str]:
+    """What a file is known by: its place, where its links lead, and its number on the disk.
+
+    Upper and lower case may be the same file.
+    """
+    keys = {os.path.realpath(path).casefold(), os.path.join(os.path.realpath(path.parent), path.name).casefold()}
+    with suppress(OSError):
+        status = path.stat()
+        keys.add(f"{status.st_dev}:{status.st_ino}")
+    return keys
+
+
+def _check_place(path: Path, overwrite: bool) -> None:
     if path.is_dir():
         raise InputError(f"{path} cannot be written: it is a folder; give a file's name.")
     if os.path.lexists(path) and not overwrite:
@@ -123,34 +143,6 @@ def _check_place(path: Path, inputs: Sequence[Path], overwrite: bool) -> None:
     # Trying it is the only test that knows about rights, read-only disks and quotas alike.
     with tempfile.TemporaryFile(dir=path.parent):
         pass
-
-
-def same_file(a: Path, b: Path) -> bool:
-    """Whether two paths mean one file: by links, by relative parts, or where upper and lower case are the same."""
-    if a.exists() and b.exists() and os.path.samefile(a, b):
-        return True
-    return os.path.realpath(a).casefold() == os.path.realpath(b).casefold()
-
-
-def _write_together(jobs: Mapping[Path, Write]) -> None:
-    """Write each file into a hidden folder beside its place, then move all."""
-    with ExitStack() as stack:
-        staged: list[tuple[Path, Path]] = []
-        for target, write in jobs.items():
-            try:
-                hidden = tempfile.TemporaryDirectory(prefix=".noisylabelseg-", dir=target.parent)
-                temporary = Path(stack.enter_context(hidden), target.name)
-                write(temporary)
-            except OSError as error:
-                raise InputError(f"{target} cannot be written ({error.strerror or error}).") from error
-            except InputError as error:
-                raise InputError(str(error).replace(str(temporary), str(target))) from error
-            staged.append((temporary, target))
-        for temporary, target in staged:
-            try:
-                os.replace(temporary, target)
-            except OSError as error:
-                raise InputError(f"{target} cannot be replaced ({error.strerror or error}).") from error
 
 
 def _write_stage(result: Result, number: int, path: Path) -> None:

@@ -5,31 +5,29 @@ The graphical interface, the command line and Python call the same function.
 
 from __future__ import annotations
 
-import datetime
-import math
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import SimpleITK as sitk
 import torch
 from numpy.typing import NDArray
 
-from NoisyLabelSegLib import __version__, metrics
+from NoisyLabelSegLib.assembly import assemble, settle
 from NoisyLabelSegLib.errors import InputError
-from NoisyLabelSegLib.inference.checks import check_image, mask_remarks, on_grid
+from NoisyLabelSegLib.inference.checks import EMPTY_MASK, check_image, mask_remarks, on_grid
 from NoisyLabelSegLib.inference.model import Model
 from NoisyLabelSegLib.inference.predictor import Predictor
-from NoisyLabelSegLib.inference.preprocessing import Prepared, prepare
+from NoisyLabelSegLib.inference.preprocessing import Frame, Prepared, prepare
 from NoisyLabelSegLib.methods import rerenet
-from NoisyLabelSegLib.result import Result
-from NoisyLabelSegLib.segmentations import Segment, Segmentation
+from NoisyLabelSegLib.progression import statistics
+from NoisyLabelSegLib.provenance import provenance
+from NoisyLabelSegLib.regions import Region, is_empty, masks_of, overlap, union, within
+from NoisyLabelSegLib.result import Maps, Result
+from NoisyLabelSegLib.segmentations import Segment, Segmentation, identifiers
 
-Labels = NDArray[np.uint8]
 Progress = Callable[[str, float], None]
 
 
@@ -38,7 +36,7 @@ class RefineSettings:
     """What a person may choose.
 
     Attributes:
-        stages: upper bound of stages, 1 to 9; None takes the model's.
+        stages: upper bound of stages, 1 to `rerenet.MOST_STAGES`; None takes the model's.
         segments: names of the segments to refine; empty takes all. The others stay as they are.
     """
 
@@ -46,8 +44,8 @@ class RefineSettings:
     segments: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.stages is not None and not 1 <= self.stages <= 9:
-            raise InputError(f"The number of stages must lie between 1 and 9, not {self.stages}.")
+        if self.stages is not None:
+            rerenet.check_stages(self.stages)
 
 
 @dataclass(frozen=True)
@@ -66,6 +64,9 @@ def refine(
 ) -> Result:
     """Refine a coarse segmentation of an image, stage by stage.
 
+    Segments that a model of one structure refines each on its own may grow into each other: where no given segments
+    overlap, such voxels go to the one with the higher probability.
+
     Args:
         image: 3D, scalar; its grid is the result's.
         segmentation: the coarse masks; None starts from nothing, over the whole image.
@@ -77,32 +78,43 @@ def refine(
     Raises:
         InputError: when something given cannot be used.
     """
-    settings = settings or RefineSettings()
     started = time.monotonic()
+    settings = settings or RefineSettings()
     if model.description.kind != "refine":
         raise InputError(
             f"The model '{model.description.name}' does not refine masks: it is for '{model.description.kind}'."
         )
+    arguments = rerenet.Arguments.from_json(model.description.method_arguments)
+    arguments = replace(arguments, stages=settings.stages or arguments.stages)
     notes = check_image(image, model.description)
-    given = from_nothing(image, model)
-    if segmentation is not None:
-        given, remarks = on_grid(segmentation, image)
-        notes += remarks
-    tasks = _tasks(given, model, settings.segments, empty_allowed=segmentation is None)
-    if segmentation is not None:
-        for place in sorted(place for task in tasks for place in task.values):
-            notes += mask_remarks(_array(given, place), given.names[place])
+    given, remarks = (from_nothing(image, model), []) if segmentation is None else on_grid(segmentation, image)
+    masks = masks_of(given)
+    tasks = _tasks(given, masks, model, settings.segments, empty_allowed=segmentation is None)
+    notes += remarks + _border_remarks(image, given, masks, tasks)
     predictor = Predictor(model.network, model.device, notes.append)
-    wanted = settings.stages or int(model.description.method_arguments.get("stages", 5))
     outcomes = [
-        _run(image, given, task, model, predictor, wanted, _share_of(progress, n, len(tasks)))
-        for n, task in enumerate(tasks)
+        _run(image, _start(masks, task), task, model, predictor, arguments, share, keep=len(tasks) > 1)
+        for task, share in zip(tasks, _shares_of(progress, len(tasks)), strict=True)
     ]
-    return _result(image, given, outcomes, model, settings, wanted, predictor, notes, time.monotonic() - started)
+    stages, remarks = _all_stages(given, masks, outcomes)
+    remarks = [note for outcome in outcomes for note in outcome.prepared.notes] + remarks
+    settled = {"stages": arguments.stages, "segments": list(settings.segments)}
+    stopped_early = all(outcome.stopped_early for outcome in outcomes)
+    seconds = time.monotonic() - started
+    names = identifiers(given.segments)
+    return Result(
+        image=image,
+        stages=(given, *(assemble(stage, given) for stage in stages[1:])),
+        probabilities=Maps(image, {names[p]: outcome.map(p) for outcome in outcomes for p in outcome.task.values}),
+        statistics=tuple(statistics(given.names, stages, image.GetSpacing())),
+        provenance=provenance(model.description, settled, predictor.device, seconds, stopped_early),
+        notes=tuple(dict.fromkeys(notes + remarks)),
+        slice_axis=outcomes[0].prepared.slice_axis,
+    )
 
 
-def _share_of(progress: Progress, number: int, count: int) -> Progress:
-    return lambda text, done: progress(text, (number + done) / count)
+def _shares_of(progress: Progress, count: int) -> list[Progress]:
+    return [lambda text, done, n=n: progress(text, (n + done) / count) for n in range(count)]  # type: ignore[misc]
 
 
 def from_nothing(image: sitk.Image, model: Model) -> Segmentation:
@@ -116,228 +128,141 @@ def from_nothing(image: sitk.Image, model: Model) -> Segmentation:
     return Segmentation(empty, segments)
 
 
-def _tasks(given: Segmentation, model: Model, names: Sequence[str], *, empty_allowed: bool) -> list[_Task]:
+def _tasks(
+    given: Segmentation, masks: Sequence[Region], model: Model, names: Sequence[str], *, empty_allowed: bool
+) -> list[_Task]:
     """Which segments are refined in which run of the network."""
     if unknown := [name for name in names if name not in given.names]:
-        raise InputError(f"The mask has no segment '{unknown[0]}'; it has: {_listed(given.names)}.")
+        raise InputError(f"The mask has no segment '{unknown[0]}'; it has: {', '.join(given.names)}.")
     places = [place for place, name in enumerate(given.names) if not names or name in names]
-    filled = [place for place in places if empty_allowed or _array(given, place).any()]
+    filled = [place for place in places if empty_allowed or not is_empty(masks[place].box)]
     if not filled:
-        raise InputError("The mask is empty: draw something first, or ask for a start from nothing.")
+        raise InputError(EMPTY_MASK)
     labels = model.description.labels
     if len(labels) == 1:
         return [_Task({place: labels[0].value}) for place in filled]
-    by_name = {label.name.casefold(): label.value for label in labels}
-    by_value = {f"Label {label.value}".casefold(): label.value for label in labels}
-    values = {}
-    for place in places:
-        name = given.names[place].casefold()
-        if name not in by_name | by_value:
+    known = {f"Label {label.value}".casefold(): label.value for label in labels}
+    known |= {label.name.casefold(): label.value for label in labels}
+    values = {place: known.get(given.names[place].casefold()) for place in places}
+    for place, value in values.items():
+        if value is None:
+            structures = ", ".join(f"{label.name} (label {label.value})" for label in labels)
             raise InputError(
-                f"The model does not know the segment '{given.names[place]}'; it knows "
-                f"{_listed([f'{label.name} (label {label.value})' for label in labels])}. "
+                f"The model does not know the segment '{given.names[place]}'; it knows {structures}. "
                 "Rename it, or choose segments."
             )
-        values[place] = (by_name | by_value)[name]
     if len(set(values.values())) < len(values):
-        raise InputError(f"Two segments mean the same structure of the model: {_listed(given.names)}; choose segments.")
-    return [_Task(values)]
+        raise InputError(
+            f"Two segments mean the same structure of the model: {', '.join(given.names)}; choose segments."
+        )
+    return [_Task({place: value for place, value in values.items() if value is not None})]
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    """A task's stages as binary masks by segment, and the last stage's probabilities."""
-
-    prepared: Prepared
-    stages: list[dict[int, Labels]]
-    probabilities: dict[int, sitk.Image]
-    stopped_early: bool
+def _border_remarks(
+    image: sitk.Image, given: Segmentation, masks: Sequence[Region], tasks: Sequence[_Task]
+) -> list[str]:
+    places = sorted(place for task in tasks for place in task.values)
+    return [r for place in places for r in mask_remarks(masks[place].box, image, given.names[place])]
 
 
-def _run(
-    image: sitk.Image,
-    given: Segmentation,
-    task: _Task,
-    model: Model,
-    predictor: Predictor,
-    wanted: int,
-    progress: Progress,
-) -> _Outcome:
-    start = np.zeros(image.GetSize()[::-1], np.uint8)
+def _start(masks: Sequence[Region], task: _Task) -> Region:
+    """The task's given masks as one label map of the network's classes."""
+    box = union(masks[place].box for place in task.values)
+    labels = np.zeros([side.stop - side.start for side in box], np.uint8)
     for place, value in task.values.items():
-        start[_array(given, place)] = value
-    start_image = sitk.GetImageFromArray(start)
-    start_image.CopyInformation(image)
-    prepared = prepare(image, start_image, model.preprocessing)
-    stages: list[dict[int, Labels]] = []
-    probabilities: NDArray[np.float32] | None = None
-    changed = True
-    for stage in _stages(prepared, model, predictor, wanted):
-        progress(f"stage {stage.number} of at most {wanted}", stage.number / wanted)
-        stages.append(_masks(prepared, _to_volume(stage.labels, model), task))
-        probabilities = _to_volume(stage.probabilities, model)
-        changed = bool(stage.changed.any())
-    assert probabilities is not None
-    maps = {place: prepared.restore(probabilities[value]) for place, value in task.values.items()}
-    return _Outcome(prepared, stages, maps, stopped_early=not changed and len(stages) < wanted)
+        labels[within(masks[place].box, box)][masks[place].values] = value
+    return Region(box, labels)
 
 
-def _stages(prepared: Prepared, model: Model, predictor: Predictor, wanted: int) -> Iterator[rerenet.Stage]:
+def _steps(
+    prepared: Prepared, model: Model, predictor: Predictor, arguments: rerenet.Arguments
+) -> Iterator[rerenet.Stage]:
     """Hand the crop to the method: slices are the batch of a 2D network, the volume is one item of a 3D one."""
     image, start = torch.from_numpy(prepared.image), torch.from_numpy(prepared.labels.astype(np.int64))
     if model.preprocessing.dimensions == 2:
         image = image.unsqueeze(1)
     else:
         image, start = image[None, None], start[None]
-    arguments = model.description.method_arguments
     return rerenet.refine(
-        predictor,
-        image,
-        start,
-        model.classes,
-        wanted,
-        arguments.get("update", "mean"),
-        memory=bool(arguments.get("memory", False)),
+        predictor, image, start, model.classes, arguments.stages, arguments.update, memory=arguments.memory
     )
 
 
-def _to_volume(tensor: torch.Tensor, model: Model) -> Any:
-    """``BHW`` or ``1HWD`` to (slices, rows, columns); with classes ``BNHW`` or ``1NHWD`` to (N, slices, ...)."""
-    array = tensor.numpy()
-    if model.preprocessing.dimensions == 3:
-        return array[0]
-    return array if array.ndim == 3 else array.swapaxes(0, 1)
+@dataclass(frozen=True)
+class _Outcome:
+    """A task's stages in the crop's box of the image's grid.
+
+    Attributes:
+        stages: the masks of each stage, bool, by segment.
+        volumes: the classes' probabilities in the crop, (N, slices, rows, columns), of each stage or the last alone.
+    """
+
+    task: _Task
+    prepared: Prepared
+    stages: list[dict[int, Region]]
+    volumes: list[NDArray[np.float32]]
+    stopped_early: bool
+
+    def map(self, place: int, stage: int = -1) -> Region:
+        """A segment's probabilities behind a stage."""
+        return self.prepared.frame.restore_region(self.volumes[stage][self.task.values[place]])
 
 
-def _masks(prepared: Prepared, labels: NDArray[np.int64], task: _Task) -> dict[int, Labels]:
+def _run(
+    image: sitk.Image,
+    start: Region,
+    task: _Task,
+    model: Model,
+    predictor: Predictor,
+    arguments: rerenet.Arguments,
+    progress: Progress,
+    *,
+    keep: bool,
+) -> _Outcome:
+    """One task from preprocessing to its stages; ``keep`` keeps the probabilities of all stages."""
+    prepared = prepare(image, start, model.preprocessing)
+    stages: list[dict[int, Region]] = []
+    volumes: list[NDArray[np.float32]] = []
+    changed = True
+    for step in _steps(prepared, model, predictor, arguments):
+        progress(f"stage {step.number} of at most {arguments.stages}", step.number / arguments.stages)
+        labels, probabilities = step.labels.numpy(), step.probabilities.numpy()
+        volume = labels.ndim == 4  # one item, else the items are slices
+        labels, probabilities = (labels[0], probabilities[0]) if volume else (labels, probabilities.swapaxes(0, 1))
+        stages.append(_masks(prepared.frame, labels, task))
+        volumes[:] = [*(volumes if keep else []), probabilities]
+        changed = bool(step.changed.any())
+    return _Outcome(task, prepared, stages, volumes, not changed and len(stages) < arguments.stages)
+
+
+def _masks(frame: Frame, labels: NDArray[np.int64], task: _Task) -> dict[int, Region]:
     """Each segment's mask on the image's grid.
 
     Where voxels differ in size, a voxel that is at least half covered goes to what covers most of it, and to that
     alone: neither gaps nor overlaps arise where structures touch.
     """
-    covered = np.zeros(prepared.frame.given.GetSize()[::-1], np.float32)
-    most, winner = np.zeros_like(covered), np.zeros(covered.shape, np.int32)
-    for value in sorted(set(task.values.values())):
-        share = sitk.GetArrayFromImage(prepared.restore((labels == value).astype(np.float32)))
-        covered += share
-        larger = share > most
-        most[larger], winner[larger] = share[larger], value
-    winner[covered < 0.5] = 0
-    return {place: (winner == value).astype(np.uint8) for place, value in task.values.items()}
+    values = sorted(task.values.values())
+    shares = np.stack([frame.restore_region((labels == value).astype(np.float32)).values for value in values])
+    winner = np.array(values)[shares.argmax(axis=0)]
+    winner[shares.sum(axis=0) < 0.5] = 0
+    return {place: Region(frame.box, winner == value) for place, value in task.values.items()}
 
 
-def _result(
-    image: sitk.Image,
-    given: Segmentation,
-    outcomes: list[_Outcome],
-    model: Model,
-    settings: RefineSettings,
-    wanted: int,
-    predictor: Predictor,
-    notes: list[str],
-    seconds: float,
-) -> Result:
-    count = max(len(outcome.stages) for outcome in outcomes)
-    stages = [given]
-    for number in range(count):
-        masks = {place: _array(given, place).astype(np.uint8) for place in range(len(given.segments))}
-        for outcome in outcomes:
-            masks |= outcome.stages[min(number, len(outcome.stages) - 1)]
-        stages.append(_assemble([masks[place] for place in range(len(given.segments))], given))
-    first = outcomes[0].prepared
-    for outcome in outcomes:
-        notes += [note for note in outcome.prepared.notes if note not in notes]
-    stopped_early = all(outcome.stopped_early for outcome in outcomes)
-    identifiers = _identifiers(given)
-    return Result(
-        image=image,
-        stages=tuple(stages),
-        probabilities={identifiers[p]: m for outcome in outcomes for p, m in outcome.probabilities.items()},
-        statistics=tuple(_statistics(stages)),
-        provenance=_provenance(model, settings, wanted, predictor, seconds, stopped_early),
-        notes=tuple(notes),
-        slice_axis=first.slice_axis,
-    )
-
-
-def _assemble(masks: list[Labels], like: Segmentation) -> Segmentation:
-    """Segments over one label map where none overlap, else a layer each; names, colours and codes are kept."""
-    total = np.zeros(masks[0].shape, np.uint8)
-    for mask in masks:
-        total += mask
-    if total.max() <= 1:
-        labels = [segment.label for segment in like.segments]
-        labels = labels if len(set(labels)) == len(labels) else list(range(1, len(masks) + 1))
-        merged = np.zeros(masks[0].shape, np.int32 if max(labels) > 255 or min(labels) < 0 else np.uint8)
-        for mask, label in zip(masks, labels, strict=True):
-            merged[mask > 0] = label
-        picture, places = sitk.GetImageFromArray(merged), [(label, 0) for label in labels]
-    else:
-        picture = sitk.GetImageFromArray(np.stack(masks, axis=-1), isVector=True)
-        places = [(1, layer) for layer in range(len(masks))]
-    picture.CopyInformation(like.image)
-    segments = tuple(
-        Segment(s.name, label, layer, s.color, s.id, s.terminology, s.extra)
-        for s, (label, layer) in zip(like.segments, places, strict=True)
-    )
-    return Segmentation(picture, segments)
-
-
-def _statistics(stages: Sequence[Segmentation]) -> Iterator[dict[str, Any]]:
-    """The rows of `Result.statistics`."""
-    spacing = stages[0].image.GetSpacing()
-    voxel = float(np.prod(spacing))
-    for place, name in enumerate(stages[0].names):
-        first = previous = _array(stages[0], place)
-        for number, stage in enumerate(stages):
-            mask = _array(stage, place)
-            distance = metrics.hd95(mask, previous, spacing[::-1]) if number else math.inf
-            yield {
-                "segment": name,
-                "stage": number,
-                "volume_mm3": float(mask.sum()) * voxel,
-                "dice_to_given": metrics.dice(mask, first),
-                "hd95_to_previous_mm": distance if math.isfinite(distance) else None,
-                "changed_voxels": int((mask != previous).sum()),
-            }
-            previous = mask
-
-
-def _provenance(
-    model: Model, settings: RefineSettings, wanted: int, predictor: Predictor, seconds: float, stopped_early: bool
-) -> dict[str, Any]:
-    description = model.description
-    packages = ("torch", "monai", "SimpleITK", "numpy")
-    return {
-        "settings": {**description.method_arguments, "stages": wanted, "segments": list(settings.segments)},
-        "model": {
-            "name": description.name,
-            "version": description.version,
-            "sha256": description.weights.sha256,
-            "licence": description.licence,
-            "intended_use": description.intended_use,
-            "not_for": description.not_for,
-        },
-        "software": {"NoisyLabelSeg": __version__, "Python": platform.python_version()}
-        | {package: version(package) for package in packages},
-        "device": _device_name(predictor.device),
-        "seconds": round(seconds, 3),
-        "stopped_early": stopped_early,
-        "time": datetime.datetime.now(datetime.timezone.utc).astimezone().isoformat(timespec="seconds"),
-    }
-
-
-def _device_name(device: torch.device) -> str:
-    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
-
-
-def _array(segmentation: Segmentation, place: int) -> NDArray[np.bool_]:
-    return sitk.GetArrayFromImage(segmentation.mask(segmentation.segments[place])) > 0
-
-
-def _identifiers(segmentation: Segmentation) -> list[str]:
-    return [segment.id or f"Segment_{place + 1}" for place, segment in enumerate(segmentation.segments)]
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names)
+def _all_stages(
+    given: Segmentation, masks: list[Region], outcomes: Sequence[_Outcome]
+) -> tuple[list[list[Region]], list[str]]:
+    """Every segment's mask at every stage, the given one first, and what is to be said about contested voxels."""
+    apart, stages = not overlap(masks), [masks]
+    pairs: list[tuple[int, int]] = []
+    for number in range(max(len(outcome.stages) for outcome in outcomes)):
+        steps = [(outcome, min(number, len(outcome.stages) - 1)) for outcome in outcomes]
+        of_place = {place: step for step in steps for place in step[0].task.values}
+        found = {place: outcome.stages[stage][place] for place, (outcome, stage) in of_place.items()}
+        maps = {place: partial(outcome.map, place, stage) for place, (outcome, stage) in of_place.items()}
+        pairs = settle(found, maps, masks) if apart else []
+        stages.append([found.get(place, mask) for place, mask in enumerate(masks)])
+    return stages, [
+        f"'{given.names[a]}' and '{given.names[b]}' grew into each other: voxels of both went to the one with the "
+        "higher probability."
+        for a, b in pairs
+    ]

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import SimpleITK as sitk
 
+from NoisyLabelSegLib.assembly import paste
+from NoisyLabelSegLib.regions import Region
 from NoisyLabelSegLib.segmentations import Segmentation
+
+
+class Maps(Mapping[str, sitk.Image]):
+    """Images by segment, kept as regions of a grid and put on it when asked for: a whole map may be large."""
+
+    def __init__(self, grid: sitk.Image, regions: Mapping[str, Region]) -> None:
+        self._grid, self._regions = grid, regions
+
+    def __getitem__(self, key: str) -> sitk.Image:
+        return paste(self._regions[key], self._grid)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._regions)
+
+    def __len__(self) -> int:
+        return len(self._regions)
 
 
 @dataclass(frozen=True)
@@ -19,7 +37,8 @@ class Result:
         image: the given image, untouched.
         stages: one segmentation a stage; ``stages[0]`` is the given one (on the image's grid), ``stages[-1]`` the
             result. All have the same segments in the same order.
-        probabilities: for each segment, by its id, the float32 probability map (0 to 1) behind the last stage.
+        probabilities: for each refined segment, by its identifier (see `segmentations.identifiers`), the float32
+            probability map (0 to 1) behind the last stage.
         statistics: a row for each segment and stage, with the keys ``segment`` (name), ``stage``, ``volume_mm3``,
             ``dice_to_given``, ``hd95_to_previous_mm`` (None at stage 0) and ``changed_voxels`` (against the previous
             stage).

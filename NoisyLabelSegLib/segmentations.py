@@ -93,7 +93,7 @@ class Segmentation:
         return sitk.Equal(self._layer(segment.layer), segment.label)
 
     def label_map(self) -> sitk.Image:
-        """All segments in one unsigned integer image: 1 … N in their order, 0 elsewhere.
+        """All segments in one image: 1 … N in their order, 0 elsewhere; uint8, or int16 from 256 segments on.
 
         Raises:
             InputError: two segments overlap.
@@ -252,7 +252,7 @@ def _with_slicer_fields(segmentation: Segmentation, metadata: Mapping[str, str])
         "Segmentation_ReferenceImageExtentOffset": "0 0 0",
     }
     for number, (segment, identifier) in enumerate(
-        zip(segmentation.segments, _identifiers(segmentation.segments), strict=True)
+        zip(segmentation.segments, identifiers(segmentation.segments), strict=True)
     ):
         fields |= {f"Segment{number}_{key}": value for key, value in _fields(segment, identifier, image).items()}
     for key in metadata:
@@ -263,7 +263,7 @@ def _with_slicer_fields(segmentation: Segmentation, metadata: Mapping[str, str])
     return image
 
 
-def _identifiers(segments: Sequence[Segment]) -> list[str]:
+def identifiers(segments: Sequence[Segment]) -> list[str]:
     """One identifier a segment, its own where possible: of two alike 3D Slicer would lose a segment."""
     free = (name for n in count(1) if (name := f"Segment_{n}") not in {segment.id for segment in segments})
     seen: set[str] = set()

@@ -59,7 +59,8 @@ class Summary:
         self._set(case, [{**row, "status": DONE, "request": request} for row in _figures(result)])
 
     def _set(self, case: str, rows: list[Row]) -> None:
-        self._rows[case] = [{**dict.fromkeys(COLUMNS, ""), **row, "id": case} for row in rows]
+        full = [{**dict.fromkeys(COLUMNS, ""), **row, "id": case} for row in rows]
+        self._rows[case] = [{column: _harmless(text) for column, text in row.items()} for row in full]
         write_atomically(self.path, self._write)
 
     def _write(self, path: Path) -> None:
@@ -68,6 +69,12 @@ class Summary:
             writer.writeheader()
             for rows in self._rows.values():
                 writer.writerows(rows)
+
+
+def _harmless(text: str) -> str:
+    """One line, and text to a spreadsheet too, which would take it for a formula: names come from strangers' files."""
+    line = " ".join(text.split())
+    return f"'{line}" if line.startswith(("=", "+", "-", "@")) else line
 
 
 def _read(path: Path) -> list[Row]:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from NoisyLabelSegLib.bundle import UNWRITTEN, ExpectedIntensity, Label, ModelDescription, Network, TrainingData
+from NoisyLabelSegLib.bundle import UNWRITTEN, Label, ModelDescription, Network, TrainingData
 from NoisyLabelSegLib.inference.model import Model
 from NoisyLabelSegLib.inference.preprocessing import Preprocessing
 
@@ -56,7 +56,7 @@ def _make_model(
         labels=tuple(Label(n, name, (1, 0, 0), "") for n, name in enumerate(labels, 1)),
         modality="CT",
         anatomy="phantom",
-        expected_intensity=ExpectedIntensity(None, None, "any", ""),
+        expected_intensity=(),
         licence="CC0-1.0",
         training_data=(TrainingData("phantoms", "CC0-1.0", "", ""),),
         intended_use="Tests.",

@@ -117,7 +117,7 @@ def test_unusable_images_and_masks(
 UNUSUAL = {
     "another grid": (lambda: save("mask.nii.gz", ball(), (11, -20, 30)), "was resampled to it"),
     "at the border": (lambda: save("mask.nii.gz", ball(shift=9)), "touches the image's border"),
-    "wrong modality": (lambda: save("image.nii.gz", voxels() * 20), "was made for -1024 to 3000 HU"),
+    "wrong modality": (lambda: save("image.nii.gz", voxels() * 20), "was made for CT numbers (-1024 to 3000 HU)"),
 }
 
 
@@ -133,6 +133,11 @@ def test_unusual_input_works_with_a_note(
 def test_not_a_number_is_refused_in_every_format(work: Path, capsys: pytest.CaptureFixture[str], suffix: str) -> None:
     sitk.WriteImage(picture(np.where(voxels() > -500, np.nan, 0.0)), f"image{suffix}")
     refused(work, capsys, "not a number or infinite", "refine", f"image{suffix}", *COMMAND[2:])
+
+
+def test_image_and_mask_the_wrong_way_round(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy("mask.nii.gz", "mask.seg.nrrd")
+    refused(work, capsys, "give the image first, then the mask", "refine", "mask.seg.nrrd", *COMMAND[1:2], *COMMAND[3:])
 
 
 def test_one_slice_works(work: Path) -> None:
@@ -255,7 +260,7 @@ BAD_MODELS = {
     "giant tensor": (giant, "not a sound safetensors file"),
     "giant network": (edit(network={"name": "unet", "arguments": {"features": [65536] * 6}}), ""),
     "unknown network": (edit(network={"name": "os.system", "arguments": {}}), "no network called 'os.system'"),
-    "unknown preprocessing": (edit(preprocessing={"shell": "rm"}), "unknown keys: shell"),
+    "unknown preprocessing": (edit(preprocessing={"shell": "rm"}), "unknown key 'shell'"),
     "unknown key": (edit(shell="rm"), "shell"),
 }
 

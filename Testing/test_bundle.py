@@ -10,6 +10,7 @@ import pickle
 import shutil
 import stat
 import struct
+import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
@@ -40,7 +41,15 @@ from NoisyLabelSegLib.bundle import (
 )
 from NoisyLabelSegLib.errors import InputError
 
-ARGUMENTS = {"spatial_dims": 2, "in_channels": 2, "out_channels": 2, "features": [4, 4, 4, 4, 4, 4]}
+ARGUMENTS = {"spatial_dims": 2, "in_channels": 4, "out_channels": 4, "features": [4, 4, 4, 4, 4, 4]}
+PREPROCESSING = {
+    "dimensions": 2,
+    "window": [32, 32],
+    "margin": 8,
+    "spacing": [1.5, 1.5],
+    "multiple": 16,
+    "intensity": {"rule": "window", "scope": "case", "low": -100, "high": 240.5},
+}
 LIVER = (
     "Segmentation category and type - 3D Slicer General Anatomy list~SCT^123037004^Anatomical Structure"
     "~SCT^10200004^Liver~^^~Anatomic codes - DICOM master list~^^~^^"
@@ -54,11 +63,11 @@ DESCRIPTION = ModelDescription(
     method_arguments={"stages": 3},
     network=Network("unet", ARGUMENTS),
     weights=UNWRITTEN,
-    preprocessing={"spacing": [1.5, 1.5], "nested": {"clip": [-100, 240.5]}},
+    preprocessing=PREPROCESSING,
     labels=(Label(1, "liver", (0.9, 0.5, 0.0), LIVER), Label(3, "lesion", (0, 1, 0.25), "")),
     modality="CT",
     anatomy="liver",
-    expected_intensity=ExpectedIntensity(-1024, None, "CT numbers", "HU"),
+    expected_intensity=(ExpectedIntensity(-1024, None, "CT numbers", "HU"),),
     licence="CC-BY-4.0",
     training_data=(TrainingData("Made up", "CC0", "https://example.org", "Nobody (2024)"),),
     intended_use="Tests.",
@@ -75,7 +84,7 @@ def make(folder: Path, half: bool = False, **changes: Any) -> Bundle:
 def trained() -> torch.nn.Module:
     torch.manual_seed(0)
     network = networks.build("unet", **ARGUMENTS)
-    network(torch.rand(2, 2, 16, 16))  # gives the batch normalisation statistics of its own
+    network(torch.rand(2, 4, 16, 16))  # gives the batch normalisation statistics of its own
     return network.eval()
 
 
@@ -104,7 +113,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_is_written_gives_the_same_outputs(tmp_path: Path, half: bool, tolerance: float) -> None:
     bundle = make(tmp_path / "tiny", half)
     network = bundle.network()
-    image = torch.rand(1, 2, 32, 32)
+    image = torch.rand(1, 4, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(network(image), trained()(image), rtol=0, atol=tolerance)
     assert not network.training
@@ -172,7 +181,7 @@ def test_monai_reads_the_metadata(folder: Path) -> None:
     parser.read_meta(folder / "configs" / "metadata.json")
     required = [p for p in MetaProperties.values() if p[BundleProperty.REQUIRED]]
     assert all(isinstance(parser[str(p[BundlePropertyConfig.ID])], str) for p in required)
-    assert parser["_meta_::network_data_format::outputs::pred::channel_def"]["2"] == "lesion"
+    assert parser["_meta_::network_data_format::outputs::pred::channel_def"]["3"] == "lesion"
     # what the schema named in the file requires
     keys = {"schema", "required_packages_version", "task", "description", "authors", "copyright", "network_data_format"}
     assert keys <= set(parser["_meta_"])
@@ -225,7 +234,9 @@ def edit(folder: Path, *path: Any, value: Any) -> None:
         (("labels", 0, "terminology"), "liver", "TerminologyEntry"),
         (("labels", 0, "name"), "\x1b[2J", "control characters"),
         (("labels", 0, "name"), "\ud800", "control characters"),
-        (("expected_intensity", "maximum"), -2000, "minimum must be below maximum"),
+        (("labels", 0, "value"), 300, r"labels\[0\]: value must be a whole number from 1 to 255, not 300"),
+        (("expected_intensity",), {}, "expected_intensity must be a list"),
+        (("expected_intensity", 0, "maximum"), -2000, r"expected_intensity\[0\]: minimum must be below maximum"),
         (("training_data", 0, "url"), "file:///etc/passwd", "url must begin with"),
         (("quality", 0, "cases"), 0, "cases must be 1 or more"),
         (("quality", 0, "value"), "good", "value must be a number"),
@@ -391,6 +402,78 @@ def test_hostile_arguments_are_refused(folder: Path, arguments: dict[str, Any], 
     edit(folder, "network", "arguments", value=ARGUMENTS | arguments)
     with pytest.raises(InputError, match=sentence):
         load_bundle(folder).verify()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "sentence"),
+    [
+        (("preprocessing",), {}, "preprocessing lacks the key 'dimensions'"),
+        (("preprocessing", "window"), [32], r"window \[32\] does not fit 2 dimensions"),
+        (("preprocessing", "margin"), "8", "margin must be a whole number"),
+        (
+            ("preprocessing",),
+            PREPROCESSING | {"dimensions": 3, "window": [32] * 3, "spacing": []},
+            r"spatial_dims is 2 instead of 3 \(its preprocessing has 3 dimensions\)",
+        ),
+        (("method",), "weak_to_strong", "method 'weak_to_strong', which is not known"),
+        (("method_arguments",), {"update": "banana"}, "update must be one of 'replace', 'mean'"),
+        (("method_arguments",), {"stages": 40}, "stages must lie between 1 and 9, not 40"),
+        (("method_arguments",), {"stages": "x"}, "stages must be a whole number"),
+        (("method_arguments",), {"stages": True}, "stages must be a whole number"),
+        (("method_arguments",), {"memory": True}, r"in_channels is 4 instead of 7 \(4 classes with memory\)"),
+        (("method_arguments",), {"memory": 1}, "memory must be true or false"),
+        (("method_arguments",), {"surprise": 1}, "unknown key 'surprise'"),
+        (("labels", 1, "value"), 2, r"in_channels is 4 instead of 3 \(3 classes without memory\)"),
+        (("labels", 1, "value"), 255, "in_channels is 4 instead of 256"),
+    ],
+)
+def test_what_cannot_run_is_neither_verified_nor_imported(
+    folder: Path, home: Path, path: tuple[Any, ...], value: Any, sentence: str
+) -> None:
+    edit(folder, *path, value=value)
+    for use in (Bundle.verify, Bundle.network, lambda bundle: import_bundle(bundle.folder)):
+        with pytest.raises(InputError, match=sentence):
+            use(load_bundle(folder))
+    assert not home.exists()
+
+
+def test_too_many_output_channels_are_refused(tmp_path: Path) -> None:
+    arguments = ARGUMENTS | {"in_channels": 2}
+    description = dataclasses.replace(DESCRIPTION, labels=DESCRIPTION.labels[:1], network=Network("unet", arguments))
+    state = networks.build("unet", **arguments).state_dict()
+    with pytest.raises(InputError, match=r"out_channels is 4 instead of 2 \(its largest label is 1\)"):
+        write_bundle(tmp_path / "bad", description, state, "", "", half=False)
+
+
+def test_listing_does_not_wait_for_torch(folder: Path) -> None:
+    code = "import sys, NoisyLabelSegLib.bundle as b; print(len(b.list_bundles()), 'torch' in sys.modules)"
+    environment = {**os.environ, "NOISYLABELSEG_MODELS": str(folder.parent)}
+    root = Path(networks.__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True, check=True
+    )
+    count, torch_loaded = done.stdout.split()
+    assert int(count) >= 1 and torch_loaded == "False"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "fits"),
+    [
+        (-1024, 3071, True),
+        (-3024, 1500, True),
+        (-400, 300, True),
+        (0, 255, True),
+        (0, 2000, False),
+        (-200, 300, False),
+        (-5000, 0, False),
+    ],
+)
+def test_expected_intensities_tell_ct_from_mr(low: float, high: float, fits: bool) -> None:
+    ct = ExpectedIntensity(-3100, 4100, "CT in Hounsfield units", "HU", lowest_below=-300)
+    scaled = ExpectedIntensity(0, 255, "CT scaled to 8 bits", "")
+    assert (ct.fits(low, high) or scaled.fits(low, high)) == fits
+    assert str(ct) == "CT in Hounsfield units (-3100 to 4100 HU, the lowest below -300)"
+    assert str(scaled) == "CT scaled to 8 bits (0 to 255)"
 
 
 def test_an_unknown_network_is_refused(folder: Path) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,12 @@ import pytest
 import SimpleITK as sitk
 from tiny_models import ball, contents, picture, write_case, write_model, write_overlapping
 
-from NoisyLabelSegLib import batch, cases, cli, files, outputs, pipeline, report
+from NoisyLabelSegLib import batch, cases, cli, files, outputs, pipeline, report, summary
 from NoisyLabelSegLib.commands import demo
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.images import read_image, write_image
 from NoisyLabelSegLib.inference.model import load_model
-from NoisyLabelSegLib.segmentations import read_segmentation
+from NoisyLabelSegLib.segmentations import read_segmentation, write_segmentation
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +136,18 @@ def test_overlapping_segments_keep_names_and_layers(case: tuple[Path, Path], tmp
     assert [segment.layer for segment in result.segments] == [0, 1]
     right = sitk.GetArrayFromImage(result.mask(result.segments[1]))
     assert np.array_equal(right, ball(shift=2)), "a segment that was not chosen stays as it is"
+
+
+@pytest.mark.parametrize("chosen", [(), pytest.param(("--segments", "Label 1"), marks=pytest.mark.xfail)])
+def test_neighbours_that_grow_into_each_other_can_be_written_as_a_label_map(
+    case: tuple[Path, Path], capsys: pytest.CaptureFixture[str], chosen: tuple[str, ...]
+) -> None:
+    halves = ball() * np.where(np.arange(24) < 12, 1, 2)
+    write_image("halves.nii.gz", picture(halves.astype(np.uint8)))
+    assert refine((case[0], Path("halves.nii.gz")), "--all-stages", *chosen, out="out.nii.gz") == 0
+    err = capsys.readouterr().err
+    assert "'Label 1' and 'Label 2'" in err, "otherwise this shows nothing"
+    assert set(np.unique(sitk.GetArrayFromImage(sitk.ReadImage("out.nii.gz")))) == {0, 1, 2}
 
 
 def test_a_model_of_several_structures_in_3d(case: tuple[Path, Path], tmp_path: Path) -> None:
@@ -314,8 +327,113 @@ def test_a_changed_input_is_noticed(folder: Path, capsys: pytest.CaptureFixture[
 def test_results_never_replace_the_masks(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = contents(folder)
     assert run("refine", "--cases", folder, "-m", "tiny", "-o", folder / "masks", "--overwrite") == 2
-    assert "is an input of this run" in capsys.readouterr().err
+    assert "holds the cases themselves" in capsys.readouterr().err
     assert contents(folder) == before
+
+
+def table(text: str) -> Path:
+    Path("list.csv").write_text("id,image,mask\n" + text, encoding="utf-8")
+    return Path("list.csv")
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "a,{i},results/a_stage1.seg.nrrd",
+        "a,{i},results/a.seg.nrrd",
+        "b,{i},{m}\na,{i},results/b.seg.nrrd",
+        "a,{i},{m}\nb,{i},results/a_stage1.seg.nrrd",
+        "a,{i},{m}\nb,{i},link/a_stage1.seg.nrrd",
+        "a,{i},{m}\nb,{i},results/c_stage2.seg.nrrd\nc,{i},{m}",
+        "a,{i},{m}\nc,results/a.html,{m}",
+    ],
+)
+def test_no_input_of_any_case_is_removed(
+    case: tuple[Path, Path], capsys: pytest.CaptureFixture[str], wanted: str
+) -> None:
+    many(table("a,{},{}".format(*case)), "--all-stages", "--reports")
+    shutil.copy(case[1], "results/b.seg.nrrd")
+    os.symlink(case[1], "results/c_stage2.seg.nrrd")
+    os.symlink("results", "link")
+    before = contents(Path.cwd())
+    capsys.readouterr()
+    assert many(table(wanted.format(i=case[0], m=case[1])), "--overwrite", "--stages", 1) == 2
+    assert "is an input of this run" in capsys.readouterr().err
+    Path("list.csv").write_bytes(b"")
+    assert contents(Path.cwd()) == {**before, "list.csv": contents(Path.cwd())["list.csv"]}
+
+
+def test_a_stage_and_another_case_never_share_a_name(
+    case: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, mask = case
+    assert many(table(f"a,{image},{mask}\nA_stage2,{image},{mask}")) == 2
+    assert "give one of them another id" in capsys.readouterr().err
+
+
+def test_a_folder_of_the_cases_takes_no_results(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    assert run("refine", "--cases", ".", "-m", "tiny", "-o", "../cases/images") == 2
+    assert run("refine", "--cases", table("a,images,masks/a.seg.nrrd"), "-m", "tiny", "-o", "images") == 2
+    assert capsys.readouterr().err.count("holds the cases themselves") == 2
+    assert run("refine", "--cases", ".", "-m", "tiny", "-o", ".", "--stages", 1) == 3
+
+
+def test_old_results_stay_until_the_new_are_there(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many(folder, "--reports", "--all-stages")
+    before = contents(Path("results"))
+    monkeypatch.setattr(files, "refine", raising(RuntimeError("no memory")))
+    assert many(folder, "--stages", 1, "--overwrite") == 3
+    assert {**contents(Path("results")), "summary.csv": before["summary.csv"]} == before
+    assert [row["message"].endswith("The earlier result was kept.") for row in rows()] == [True, False, True]
+    monkeypatch.undo()
+    monkeypatch.chdir(folder.parent)
+    monkeypatch.setenv("NOISYLABELSEG_MODELS", str(folder.parent / "models"))
+    write_model(folder.parent / "models" / "tiny")
+    capsys.readouterr()
+    assert many(folder, "--stages", 1) == 2, "what is there is not of the request that failed"
+    assert "is there already" in capsys.readouterr().err
+    assert many(folder, "--stages", 1, "--overwrite") == 3
+    assert names() == {"a.seg.nrrd", "c.seg.nrrd", "summary.csv"}
+
+
+def test_a_strangers_report_is_not_removed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("results").mkdir()
+    Path("results/a.html").write_text("mine")
+    assert many(folder) == 2
+    assert "a.html is there already" in capsys.readouterr().err
+    assert Path("results/a.html").read_text() == "mine"
+
+
+def test_names_never_become_formulas(folder: Path) -> None:
+    mask = read_segmentation(folder / "masks" / "a.seg.nrrd")
+    formula = '=HYPERLINK("http://example.org")'
+    hostile = replace(mask, segments=(replace(mask.segments[0], name=formula),))
+    write_segmentation(folder / "masks" / "a.seg.nrrd", hostile)
+    many(folder)
+    many(folder)
+    assert [row["segment"] for row in rows()] == [f"'{formula}", "", "my nodule"]
+
+
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t=", "\r+", "\n-"])
+def test_messages_never_become_formulas(tmp_path: Path, sign: str) -> None:
+    summary.Summary(tmp_path / "s.csv").fail("a", "1", f"{sign}cmd")
+    for _ in range(2):
+        again = summary.Summary(tmp_path / "s.csv")
+        assert again.status("a") == ("failed", "1")
+        again.begin("b", "2")
+    with (tmp_path / "s.csv").open(newline="") as file:
+        assert [row["message"] for row in csv.DictReader(file)] == [f"'{sign.strip()}cmd", ""]
+
+
+def test_odd_paths_of_one_case_do_not_stop_the_others(case: tuple[Path, Path]) -> None:
+    image, mask = case
+    assert many(table(f"a,{'x' * 5000}.nii,{mask}\nb,{image},{mask}\nc,{image}/x.nii,{image.parent}")) == 3
+    assert [row["status"] for row in rows()] == ["failed", "done", "failed"]
 
 
 def test_cases_from_a_table(tmp_path: Path) -> None:
@@ -355,6 +473,7 @@ def _found(folder: Path) -> list[cases.Case]:
         ("image,mask,id\na.nii,b,x\nb.nii,b,X\n", "the case 'X' twice"),
         ("image,mask,id\na.nii,b,../x\n", "cannot name a file"),
         ("image,mask,id\na.nii,b,.x\n", "cannot name a file"),
+        ("image,mask\na\0.nii,b\n", "cannot be read as a CSV table"),
         (b"\xff\xfe\x00", "cannot be read as a CSV table"),
     ],
 )

@@ -34,6 +34,13 @@ def test_stage_weights(kind: StageWeight, weights: list[float]) -> None:
     assert [stage_weight(k, 4, kind) for k in range(1, 5)] == pytest.approx(weights)
 
 
+@pytest.mark.parametrize(("sigma", "weight"), [(1, 4), (4, 4), (5, 5)])
+def test_sigma_is_the_least_weight(sigma: float, weight: float) -> None:
+    least, plain = DiscrepancyLoss(sigma=sigma), DiscrepancyLoss(stage_weight="uniform")
+    losses = [loss(LOGITS, PREVIOUS, EXPERT, 20, 2, 5).item() for loss in (least, plain)]
+    assert losses[0] == pytest.approx(weight * losses[1])
+
+
 @pytest.mark.parametrize("stages", range(1, 10))
 def test_normalised_weights_sum_to_the_number_of_stages(stages: int) -> None:
     assert sum(stage_weight(k, stages, "normalised") for k in range(1, stages + 1)) == pytest.approx(stages)

@@ -47,6 +47,17 @@ Engine._step = killed
 from training.__main__ import main
 sys.exit(main())
 """
+DIVERGE_ON_RANK_1 = """\
+import os, sys
+from training.recipes.rerenet import ReReNet
+step = ReReNet.step
+def diverging(self, batch, epoch, fabric):
+    figures = step(self, batch, epoch, fabric)
+    return {name: value / (1 - fabric.global_rank) * (1 - fabric.global_rank) for name, value in figures.items()}
+ReReNet.step = diverging
+from training.__main__ import main
+sys.exit(main())
+"""
 KEEP_RANKS = """\
 import sys, torch
 from training.engine import Engine
@@ -93,7 +104,8 @@ class Lab:
         return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120)
 
     def run(self, runs: str) -> Path:
-        return self.folder / runs / "tiny-full-seed0"
+        (folder,) = (self.folder / runs).iterdir()
+        return folder
 
     def log(self, runs: str) -> list[dict[str, Any]]:
         lines = (self.run(runs) / "log.jsonl").read_text(encoding="utf-8").splitlines()
@@ -155,9 +167,36 @@ def test_a_finished_run_is_not_run_again(lab: Lab) -> None:
 
 def test_other_settings_are_refused(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     before = (lab.run("whole") / "experiment.json").read_bytes()
-    assert lab.train("whole", "optimizer.learning_rate=0.1") == 2
-    assert "begun with other settings" in capsys.readouterr().err
+    other = Lab.__new__(Lab)
+    other.folder, other.data = lab.folder, lab.data
+    other.experiment = lab.folder / "other" / "tiny.yaml"
+    other.experiment.parent.mkdir()
+    other.experiment.write_text(TEXT.replace("3.0e-3", "1.0e-1"), encoding="utf-8")
+    assert other.train("whole") == 2
+    assert "begun with other settings (optimizer.learning_rate)" in capsys.readouterr().err
     assert (lab.run("whole") / "experiment.json").read_bytes() == before
+
+
+def test_the_same_settings_in_other_words_are_the_same(lab: Lab) -> None:
+    text = lab.experiment.read_text(encoding="utf-8")
+    try:
+        lab.experiment.write_text(text.replace("3.0e-3", "0.003") + "# A remark.\n", encoding="utf-8")
+        assert lab.train("whole") == 0
+    finally:
+        lab.experiment.write_text(text, encoding="utf-8")
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    assert lab.train("diverged", "optimizer.learning_rate=1.0e+30") == 2
+    assert "lower optimizer.learning_rate" in capsys.readouterr().err
+    assert not (lab.run("diverged") / "best.ckpt").exists()
+
+
+def test_all_processes_stop_when_one_s_loss_is_not_finite(lab: Lab) -> None:
+    overrides = ["engine.strategy=ddp", "engine.devices=2", "engine.batch_size=4"]
+    done = lab.script(DIVERGE_ON_RANK_1, "one bad", *overrides)
+    assert done.returncode == 2, done.stderr[-3000:]
+    assert done.stderr.count("The loss is nan at step 1:") >= 1
 
 
 def test_fewer_windows_than_a_batch_are_refused(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from NoisyLabelSegLib.errors import InputError
-from training.experiment import Experiment, read_experiment
+from training.experiment import Experiment, differences, read_experiment
 from training.recipes.rerenet import ReReNetSettings
 
 CONFIGS = sorted((Path(__file__).parents[1] / "training" / "configs").glob("*.yaml"))
+SIMULATED = "settings.starts.simulated.warp"
 TEXT = """\
 recipe: rerenet
 data: tiny
@@ -119,11 +120,31 @@ def test_the_line_is_that_of_the_setting_in_use(tmp_path: Path) -> None:
         ("engine.epochs", "KEY=VALUE"),
         ("engine.epochs=[1", "engine.epochs"),
         ("recipe=other", "recipe"),
+        ("engine.strategy=fsdp", "strategy"),
+        ("engine.precision=16-mixed", "precision"),
     ],
 )
 def test_an_override_that_makes_no_sense_is_refused(tmp_path: Path, override: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read(tmp_path, TEXT, override)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "keys"),
+    [
+        ((), ("settings.loss.factor=10", "engine.workers=0"), []),
+        (("preprocessing.window=[32, 32]",), (), []),
+        (("settings.loss.alpha=0.4", "engine.epochs=3"), (), ["settings.loss.alpha", "engine.epochs"]),
+        (("settings.starts.simulated={warp: 0.3}",), ("settings.starts.simulated={warp: 0.2}",), [SIMULATED]),
+        (("settings.starts.simulated={warp: 0.3}",), (), [SIMULATED]),
+    ],
+)
+def test_experiments_are_compared_by_what_they_mean(
+    tmp_path: Path, one: tuple[str, ...], other: tuple[str, ...], keys: list[str]
+) -> None:
+    found = differences(read(tmp_path, TEXT, *one), read(tmp_path, TEXT, *other))
+    assert set(keys) <= set(found)
+    assert bool(found) == bool(keys)
 
 
 @pytest.mark.parametrize(

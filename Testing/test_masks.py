@@ -10,7 +10,8 @@ import SimpleITK as sitk
 
 from NoisyLabelSegLib.errors import InputError
 from training.data.cases import Case
-from training.data.masks import coarse_labels, expert_labels
+from training.data.coarse import CoarseSettings
+from training.data.masks import coarse_labels, expert_labels, start_labels
 
 VOTES = np.array([[1, 1, 1, 0], [1, 1, 0, 0], [0, 1, 1, 1]], np.uint8)[:, None, None]
 
@@ -54,3 +55,18 @@ def test_a_case_without_labels_or_on_another_grid_is_refused(image: Path, tmp_pa
         expert_labels(Case("a", image), picture)
     with pytest.raises(InputError, match="not on the grid"):
         expert_labels(Case("a", image, _write(tmp_path / "other.nii.gz", VOTES[0], spacing=2)), picture)
+
+
+def test_a_case_starts_from_its_coarse_mask_or_always_the_same_simulation(image: Path, tmp_path: Path) -> None:
+    picture = sitk.ReadImage(str(image))
+    label, coarse = (_write(tmp_path / f"{n}.nii.gz", VOTES[n]) for n in (1, 2))
+    simulated = CoarseSettings(warp=0, grow=1)
+
+    def start(case: Case, settings: CoarseSettings | None) -> list[int] | None:
+        found = start_labels(case, picture, settings)
+        return None if found is None else sitk.GetArrayFromImage(found).ravel().tolist()
+
+    assert start(Case("a", image, label, coarse), simulated) == [0, 1, 1, 1]
+    assert start(Case("a", image, label), None) is None
+    assert start(Case("a", image, label), simulated) == start(Case("a", image, label), simulated)
+    assert len({str(start(Case(name, image, label), simulated)) for name in "abcdefgh"}) > 1

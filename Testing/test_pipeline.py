@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -14,13 +15,14 @@ from conftest import Ellipsoid, MakeImage, MakeModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from NoisyLabelSegLib.bundle import ExpectedIntensity
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.inference.model import Model
 from NoisyLabelSegLib.inference.preprocessing import Intensity, Preprocessing
 from NoisyLabelSegLib.networks import build
 from NoisyLabelSegLib.pipeline import RefineSettings, refine
 from NoisyLabelSegLib.result import Result
-from NoisyLabelSegLib.segmentations import Segment, Segmentation
+from NoisyLabelSegLib.segmentations import Segment, Segmentation, identifiers
 
 TWO = Preprocessing(2, (32, 32), 8, (), 16, Intensity("min-max", "case"))
 THREE = Preprocessing(3, (16, 32, 32), 6, (), 16, Intensity("min-max", "case"))
@@ -169,20 +171,68 @@ def test_segments_that_are_not_selected_stay(
     assert all(row["changed_voxels"] == 0 for row in untouched)
 
 
-def test_segments_keep_their_labels_and_may_come_to_overlap(
+def test_segments_keep_their_labels_and_settle_what_both_grow_into(
     make_image: MakeImage, ellipsoid: Ellipsoid, make_model: MakeModel
 ) -> None:
     image, given = two_segments(make_image, ellipsoid)
-    model = make_model(Bright((0.2, 9)), Preprocessing(2, (16, 16), 4, (), 16, Intensity("min-max", "case")))
-    apart = refine(image, given, model).stages[-1]
+    narrow = Preprocessing(2, (16, 16), 4, (), 16, Intensity("min-max", "case"))
+    apart = refine(image, given, make_model(Bright((0.2, 9)), narrow)).stages[-1]
     assert [segment.label for segment in apart.segments] == [1, 5]
-    # In a window as wide as the image either segment takes both structures.
-    wide = refine(
-        image, given, make_model(Bright((0.2, 9)), Preprocessing(2, (128, 128), 8, (), 16, TWO.intensity))
-    ).stages[-1]
-    assert wide.image.GetNumberOfComponentsPerPixel() == 2
-    assert wide.names == given.names
-    assert dice(mask(wide, 0), mask(wide, 1)) > 0.99
+    # In a window as wide as the image either segment takes both structures, most surely where it was before.
+    wide = make_model(Bright((0.2, 9)), Preprocessing(2, (128, 128), 8, (), 16, TWO.intensity))
+    result = refine(image, given, wide)
+    both = sitk.GetArrayFromImage(image) > 0.5
+    for stage in result.stages[1:]:
+        assert [segment.label for segment in stage.segments] == [1, 5]
+        assert stage.image.GetNumberOfComponentsPerPixel() == 1
+        stage.label_map()
+        for place in range(2):
+            kept = mask(given, place) & both
+            assert (kept & mask(stage, place)).sum() > 0.95 * kept.sum()
+    assert dice(mask(result.stages[-1], 0) | mask(result.stages[-1], 1), both) > 0.85
+    assert result.statistics[-1]["volume_mm3"] == pytest.approx(
+        mask(result.stages[-1], 1).sum() * np.prod(image.GetSpacing())
+    )
+    assert sum("'first' and 'second' grew into each other" in note for note in result.notes) == 1
+
+
+def test_segments_that_overlapped_when_given_may_overlap_more(
+    make_image: MakeImage, ellipsoid: Ellipsoid, make_model: MakeModel
+) -> None:
+    image, given = two_segments(make_image, ellipsoid)
+    layers = np.stack([mask(given, 0), mask(given, 1)], axis=-1).astype(np.uint8)
+    layers[6, 20, 18] = layers[6, 28, 46] = 1
+    picture = sitk.GetImageFromArray(layers, isVector=True)
+    picture.CopyInformation(image)
+    given = Segmentation(picture, (Segment("first", 1, 0), Segment("second", 1, 1)))
+    wide = make_model(Bright((0.2, 9)), Preprocessing(2, (128, 128), 8, (), 16, TWO.intensity))
+    result = refine(image, given, wide)
+    assert result.stages[-1].image.GetNumberOfComponentsPerPixel() == 2
+    assert dice(mask(result.stages[-1], 0), mask(result.stages[-1], 1)) > 0.99
+    assert not any("grew into" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("ids", [("Segment_2", ""), ("", "Segment_1"), ("x", "x"), ("", "")])
+def test_every_refined_segment_has_its_own_probabilities(
+    make_image: MakeImage, ellipsoid: Ellipsoid, make_model: MakeModel, ids: tuple[str, str]
+) -> None:
+    image, given = two_segments(make_image, ellipsoid)
+    given = replace(given, segments=tuple(replace(s, id=i) for s, i in zip(given.segments, ids, strict=True)))
+    narrow = Preprocessing(2, (16, 16), 4, (), 16, Intensity("min-max", "case"))
+    result = refine(image, given, make_model(Bright((0.2, 9)), narrow))
+    assert list(result.probabilities) == identifiers(given.segments)
+    for place, probability in enumerate(result.probabilities.values()):
+        assert np.array_equal(sitk.GetArrayFromImage(probability) > 0.5, mask(result.stages[-1], place))
+
+
+def test_a_large_image_costs_what_the_structure_costs(make_model: MakeModel) -> None:
+    """Whole arrays of the image's size must not be made again and again: 300 million bytes of voxels, in seconds."""
+    image = sitk.Image((512, 512, 300), sitk.sitkUInt8)
+    image[200:210, 250:260, 100:105] = 1
+    given = Segmentation(image, (Segment("n", 1),))
+    started = time.process_time()
+    refine(image, given, make_model(Bright((0.2, 9)), TWO), RefineSettings(stages=2))
+    assert time.process_time() - started < 5
 
 
 def test_overlapping_segments_are_refined_each_on_its_own(
@@ -319,9 +369,13 @@ def test_notes(scene: tuple[sitk.Image, np.ndarray, Segmentation], model: Model)
     notes = refine(image, replace(given, image=border), model).notes
     assert any("'Nodule' touches the image's border" in note for note in notes)
     assert len(set(notes)) == len(notes)
-    expected = replace(model.description.expected_intensity, minimum=-1000, maximum=0.5, unit="HU")
-    strange = replace(model, description=replace(model.description, expected_intensity=expected))
-    assert any("is this CT?" in note for note in refine(image, given, strange).notes)
+    low, high = ExpectedIntensity(-1000, 0.5, "low", "HU"), ExpectedIntensity(0.5, None, "high", "HU")
+    anything = ExpectedIntensity(None, None, "anything", "")
+    for expected, warned in (((low, high), True), ((low, anything), False), ((), False)):
+        strange = replace(model, description=replace(model.description, expected_intensity=expected))
+        said = [note for note in refine(image, given, strange).notes if "is this CT?" in note]
+        assert len(said) == warned
+        assert all("made for low (-1000 to 0.5 HU) or high (0.5 to any HU)" in note for note in said)
 
 
 def test_what_cannot_be_refined_is_refused(scene: tuple[sitk.Image, np.ndarray, Segmentation], model: Model) -> None:
@@ -334,6 +388,7 @@ def test_what_cannot_be_refined_is_refused(scene: tuple[sitk.Image, np.ndarray, 
     refused: list[tuple[Any, str]] = [
         ((image, empty, model), "mask is empty"),
         ((image, nothing, model), "mask is empty"),
+        ((image, replace(empty, image=empty.image[:9, :9, :9]), model), "mask is empty"),
         ((not_finite, given, model), "not a number"),
         ((image * 0, given, model), "same value everywhere"),
         ((image, given, other), "does not refine"),

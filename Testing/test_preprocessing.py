@@ -12,6 +12,7 @@ from conftest import Ellipsoid, MakeImage
 
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.inference.preprocessing import Intensity, Preprocessing, prepare
+from NoisyLabelSegLib.regions import region_of
 
 CODES = [
     "".join(letters) for axes in itertools.permutations(("RL", "AP", "IS")) for letters in itertools.product(*axes)
@@ -122,6 +123,43 @@ def test_slices_lie_along_the_acquisition_axis(
         turned = sitk.DICOMOrient(picture, code)
         letter = ("RL", "AP", "IS")[axis]
         assert prepare(turned, turned, TWO).slice_axis == next(i for i, c in enumerate(code) if c in letter)
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing", "axis"),
+    [
+        ((40, 41, 1), (1.0, 1.0, 1.0), 0),
+        ((40, 1, 41), (1.0, 1.0, 1.0), 1),
+        ((1, 40, 41), (1.0, 1.0, 1.0), 2),
+        ((40, 41, 1), (0.7, 0.7, 2.5), 0),
+        ((1, 41, 1), (1.0, 1.0, 1.0), 2),
+        ((1, 41, 1), (3.0, 1.0, 1.0), 0),
+    ],
+)
+def test_a_single_slice_is_one_slice_whatever_its_plane_and_spacing(
+    make_image: MakeImage, shape: tuple[int, ...], spacing: tuple[float, ...], axis: int
+) -> None:
+    voxels = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    labels = np.zeros(shape, np.uint8)
+    labels[tuple(slice(size // 3, size // 3 + 5) for size in shape)] = 1
+    for code in ("LPS", "PIR", "SLA"):
+        image, mask = (sitk.DICOMOrient(make_image(a, spacing), code) for a in (voxels, labels))
+        prepared = prepare(image, mask, TWO)
+        assert len(prepared.voxels) == 1
+        assert image.GetSize()[prepared.slice_axis] == 1
+        assert prepared.notes == (f"The image is a single {('sagittal', 'coronal', 'axial')[axis]} slice.",)
+        assert np.array_equal(array(prepared.restore(prepared.labels)), array(mask))
+
+
+def test_a_region_of_labels_is_as_good_as_a_label_map(phantom: tuple[sitk.Image, sitk.Image]) -> None:
+    image, labels = phantom
+    for code in ("LPS", "SAR"):
+        picture, mask = sitk.DICOMOrient(image, code), sitk.DICOMOrient(labels, code)
+        for preprocessing in (TWO, Preprocessing(3, (8, 16, 16), 4, (1.0, 1.4, 0.35), 8)):
+            a, b = prepare(picture, mask, preprocessing), prepare(picture, region_of(mask), preprocessing)
+            assert np.array_equal(a.labels, b.labels) and np.array_equal(a.voxels, b.voxels)
+            values = a.voxels.astype(np.float32)
+            assert np.array_equal(a.frame.restore_region(values).values, array(a.restore(values))[a.frame.box])
 
 
 def test_a_volumetric_model_has_no_slices(phantom: tuple[sitk.Image, sitk.Image]) -> None:

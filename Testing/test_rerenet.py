@@ -8,7 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from NoisyLabelSegLib.methods.rerenet import Stage, Update, coarse_channels, input_channels, network_input, refine
+from NoisyLabelSegLib.errors import InputError
+from NoisyLabelSegLib.methods.rerenet import (
+    Arguments,
+    Stage,
+    Update,
+    coarse_channels,
+    input_channels,
+    network_input,
+    refine,
+)
 
 Predict = Callable[[Tensor], Tensor]
 
@@ -155,3 +164,11 @@ def test_memory_shows_the_given_mask_of_the_items_at_every_stage() -> None:
     image[0] = 7  # This item's mask stays as it is: only the other one has a second stage.
     list(refine(shift, image, start, 2, 3, "replace", memory=True))
     assert [mask.argmax(dim=2).flatten().tolist() for mask in given] == [[0, 3], [3]]
+
+
+def test_arguments_are_read_strictly() -> None:
+    assert Arguments.from_json({}) == Arguments(5, "mean", False)
+    assert Arguments.from_json({"stages": 9, "update": "replace", "memory": True}) == Arguments(9, "replace", True)
+    for stages in (0, 10):
+        with pytest.raises(InputError, match=f"between 1 and 9, not {stages}"):
+            Arguments(stages)

@@ -100,6 +100,19 @@ def test_image_and_masks_move_together(cases: list[Case]) -> None:
             assert inside.mean() > sample["image"][0][sample["expert"] == 0].mean()
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_without_a_first_mask_only_training_may_know_where_the_expert_s_is(
+    cases: list[Case], tmp_path: Path, training: bool
+) -> None:
+    image, label = (sitk.ReadImage(str(path)) for path in (cases[0].image, cases[0].label))
+    for name, picture in (("image", image), ("label", label)):
+        # The structure now lies in a corner, out of reach of a window at the image's centre.
+        sitk.WriteImage(sitk.ConstantPad(picture, (0, 0, 0), (40, 40, 0)), str(tmp_path / f"{name}.nii.gz"))
+    case = replace(cases[0], image=tmp_path / "image.nii.gz", label=tmp_path / "label.nii.gz", coarse=None)
+    data = Windows([case], TWO, Starts(coarse=0, empty=1), Augmentation(jitter=0) if training else None, 0)
+    assert any(bool(data[0, index]["expert"].any()) for index in range(len(data))) == training
+
+
 def test_processes_share_an_epoch_without_overlap() -> None:
     whole = list(EpochSampler(21, 0, 4))
     assert sorted(whole) == [(4, index) for index in range(21)]

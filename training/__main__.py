@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from NoisyLabelSegLib.errors import InputError
 
 if TYPE_CHECKING:
     from training.checkpoints import Run
+    from training.data.cases import DataSet
+    from training.evaluate import Subject
+    from training.experiment import Experiment
 
 RUNS, DATA = Path("runs"), Path("data")
 
@@ -46,8 +49,10 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--baseline", type=Path, help="another experiment's YAML to compare with")
     evaluate.add_argument("--seeds", type=int, nargs="+", default=[0], help="the seeds that were trained")
     evaluate.add_argument("--stages", type=int, default=9, help="stages to go through")
+    evaluate.add_argument("--update", choices=("replace", "mean"), help="use another rule than the model's own")
+    evaluate.add_argument("--model", help="measure this bundle (a name or a folder) on the experiment's data instead")
     evaluate.add_argument("--split", choices=("val", "test"), default="test")
-    evaluate.add_argument("--again", action="store_true", help="predict anew instead of reading the run's table")
+    evaluate.add_argument("--again", action="store_true", help="predict anew instead of reading the kept table")
     evaluate.set_defaults(command=_evaluate)
 
     predict = commands.add_parser("predict", help="write a trained experiment's label maps for a part of the data set")
@@ -94,6 +99,10 @@ def _prepare(options: argparse.Namespace) -> None:
     if options.adapter not in ADAPTERS:
         raise InputError(f"There is no adapter '{options.adapter}'; known ones are {', '.join(ADAPTERS)}.")
     target = options.data / options.adapter
+    if target.resolve() == options.source.resolve():
+        raise InputError(f"'{target}' holds the published files themselves: choose another --data folder.")
+    if (target / "dataset.json").exists():
+        raise InputError(f"'{target}' is a data set already: choose another --data folder or delete it.")
     dataset = ADAPTERS[options.adapter](options.source, target)
     write_dataset(target, dataset)
     parts = ", ".join(f"{len(dataset.part(split))} {split}" for split in ("train", "val", "test"))
@@ -103,65 +112,116 @@ def _prepare(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace) -> None:
     from training.engine import Engine
     from training.experiment import read_experiment
-    from training.runs import run_folder, write_settings
+    from training.runs import write_settings
 
     experiment = read_experiment(options.experiment, small=options.small, overrides=options.set)
-    folder = run_folder(options)
+    folder = _folder(options, options.experiment, options.seed, options.set)
     parts = experiment.parts(options.data, options.seed, options.limit)
-    write_settings(folder, experiment, options.seed, options.limit)
-    best = Engine(experiment.make(parts), experiment.engine, folder, options.seed).run()
-    print(f"best validation score {best:.4f}; weights in {folder / 'best.ckpt'}")
+    engine = Engine(experiment.make(parts), experiment.engine, folder, options.seed)
+    engine.fabric.launch()
+    first = engine.fabric.is_global_zero
+    write_settings(folder, experiment, options.seed, options.limit, write=first)
+    if first:
+        _warn_of_other_starts(experiment, parts.dataset)
+    best = engine.run()
+    if first:
+        print(f"best validation score {best:.4f}; weights in {folder / 'best.ckpt'}")
 
 
-def _read_run(options: argparse.Namespace, experiment_file: Path, seed: int) -> Run:
+def _warn_of_other_starts(experiment: Experiment, dataset: DataSet) -> None:
+    from training.checkpoints import simulated_starts
+
+    simulated, kept = simulated_starts(experiment), dataset.simulation.get("warp")
+    if simulated and kept and abs(simulated.warp - kept) > 0.1 * kept:
+        said = f"settings.starts.simulated.warp is {simulated.warp:g}, the data set's coarse masks have {kept:.3g}"
+        print(f"warning: {said}", file=sys.stderr)
+
+
+def _folder(options: argparse.Namespace, experiment: Path, seed: int, overrides: list[str]) -> Path:
+    from training.runs import run_name
+
+    name = run_name(experiment, small=options.small, overrides=overrides)
+    folder: Path = options.runs / f"{name}-seed{seed}"
+    return folder
+
+
+def _read_run(options: argparse.Namespace, experiment_file: Path, seed: int, overrides: list[str]) -> Run:
     from training.checkpoints import read_run
     from training.experiment import read_experiment
-    from training.runs import run_folder
+    from training.runs import settings_of
 
-    experiment = read_experiment(experiment_file, small=options.small, overrides=options.set)
-    folder = run_folder(argparse.Namespace(**{**vars(options), "experiment": experiment_file, "seed": seed}))
+    folder = _folder(options, experiment_file, seed, overrides)
+    experiment = settings_of(folder, read_experiment(experiment_file, small=options.small, overrides=overrides))
     return read_run(experiment, experiment.parts(options.data, seed), folder)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     from training import evaluate
 
-    experiments = [options.experiment, *([options.baseline] if options.baseline else [])]
-    tables, slices = {}, False
-    for file in experiments:
-        runs = [_read_run(options, file, seed) for seed in options.seeds]
-        slices = runs[0].experiment.preprocessing.dimensions == 2
-        tables[file] = [evaluate.rows_of(run, options.split, options.stages, again=options.again) for run in runs]
-    figures = {
-        file.stem: evaluate.report(file.stem, seeds, range(options.stages + 1), slices=slices)
-        for file, seeds in tables.items()
+    ours = _subjects(options, options.experiment, options.set, options.model)
+    theirs = _subjects(options, options.baseline, [], None) if options.baseline else []
+    tables = [
+        [evaluate.rows_of(subject, options.split, options.stages, again=options.again) for subject in subjects]
+        for subjects in (ours, theirs)
+    ]
+    slices = ours[0].slices
+    figures: dict[str, Any] = {
+        subjects[0].name: evaluate.report(subjects[0].name, seeds, slices=slices)
+        for subjects, seeds in zip((ours, theirs), tables, strict=True)
+        if subjects
     }
-    figures["comparison"] = evaluate.compare(tables[experiments[0]], tables.get(options.baseline), slices=slices)
-    setting = "small" if options.small else "full"
-    target = options.runs / f"{options.experiment.stem}-{setting}-{options.split}.json"
+    figures["comparison"] = evaluate.compare(tables[0], tables[1] or None, slices=slices)
+    figures["tables"] = [str(s.table(options.split, options.stages)) for s in (*ours, *theirs)]
+    target = options.runs / f"{_figures_name(options, ours, theirs)}.json"
     evaluate.write_figures(target, figures)
     print(f"figures in {target}")
+
+
+def _subjects(options: argparse.Namespace, file: Path, overrides: list[str], bundle: str | None) -> list[Subject]:
+    """What is measured: a bundle, or an experiment's run of each seed."""
+    from training.evaluate import subject_of_bundle, subject_of_run
+    from training.experiment import read_experiment
+    from training.runs import run_name
+
+    if bundle:
+        experiment = read_experiment(file, small=options.small, overrides=overrides)
+        return [subject_of_bundle(bundle, experiment, options.data, options.runs, options.update)]
+    name = run_name(file, small=options.small, overrides=overrides)
+    runs = [_read_run(options, file, seed, overrides) for seed in options.seeds]
+    return [subject_of_run(run, name, options.update) for run in runs]
+
+
+def _figures_name(options: argparse.Namespace, ours: list[Subject], theirs: list[Subject]) -> str:
+    """All that the figures depend on: no other evaluation's file is overwritten."""
+    versus = [f"vs-{theirs[0].name}"] if theirs else []
+    update = [options.update] if options.update else []
+    seeds = "" if options.model and not theirs else f"seeds{'+'.join(str(seed) for seed in options.seeds)}"
+    parts = [ours[0].name, *versus, seeds, options.split, f"{options.stages}-stages", *update]
+    return "-".join(part for part in parts if part)
 
 
 def _predict(options: argparse.Namespace) -> None:
     import SimpleITK as sitk
 
-    from training.checkpoints import as_model
+    from training.checkpoints import as_model, simulated_starts
     from training.data.adapters.files import write_labels
     from training.prediction import stage_labels
 
-    run = _read_run(options, options.experiment, options.seed)
-    model = as_model(run)
-    for case in run.parts.dataset.part(options.split):
-        labels = stage_labels(model, case, options.stages)[-1]
-        write_labels(options.output / f"{case.id}.nii.gz", labels, sitk.ReadImage(str(case.image)))
-        print(options.output / f"{case.id}.nii.gz")
+    run = _read_run(options, options.experiment, options.seed, options.set)
+    model, simulated = as_model(run), simulated_starts(run.experiment)
+    targets = {case: options.output / f"{case.id}.nii.gz" for case in run.parts.dataset.part(options.split)}
+    if there := [target for target in targets.values() if target.exists()]:
+        raise InputError(f"'{there[0]}' exists already: choose another folder or delete it.")
+    for case, target in targets.items():
+        labels = stage_labels(model, case, options.stages, simulated)[-1]
+        write_labels(target, labels, sitk.ReadImage(str(case.image)))
+        print(target)
 
 
 def _export(options: argparse.Namespace) -> None:
     from training.export import export
 
-    run = _read_run(options, options.experiment, options.seed)
+    run = _read_run(options, options.experiment, options.seed, options.set)
     bundle = export(run, options.card, options.models, overwrite=options.overwrite)
     megabytes = bundle.description.weights.bytes / 1e6
     print(f"{bundle.folder}: {megabytes:.2f} MB of weights")

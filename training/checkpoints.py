@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import io
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from NoisyLabelSegLib.bundle import UNWRITTEN, ExpectedIntensity, Label, ModelDescription, Network
+from NoisyLabelSegLib.bundle import UNWRITTEN, Label, ModelDescription, Network
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.inference.model import Model
 from NoisyLabelSegLib.methods.rerenet import input_channels
+from training.data.coarse import CoarseSettings
 from training.experiment import Experiment
 from training.recipes.parts import Parts
 from training.recipes.rerenet import ReReNetSettings
@@ -22,12 +25,13 @@ COLORS = ((0.85, 0.37, 0.01), (0.11, 0.62, 0.47), (0.46, 0.44, 0.70), (0.91, 0.1
 
 @dataclass(frozen=True)
 class Run:
-    """A trained experiment: what it was, and its best weights."""
+    """A trained experiment: what it was, and its best weights with characters that tell them from others."""
 
     experiment: Experiment
     parts: Parts
     folder: Path
     state_dict: dict[str, Tensor]
+    fingerprint: str
 
 
 def read_run(experiment: Experiment, parts: Parts, folder: Path) -> Run:
@@ -39,8 +43,23 @@ def read_run(experiment: Experiment, parts: Parts, folder: Path) -> Run:
     path = folder / "best.ckpt"
     if not path.is_file():
         raise InputError(f"There is no '{path}': train this experiment first.")
-    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return Run(experiment, parts, folder, content["network"])
+    content = path.read_bytes()
+    checkpoint: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    return Run(experiment, parts, folder, checkpoint["network"], hashlib.sha256(content).hexdigest()[:8])
+
+
+def simulated_starts(experiment: Experiment) -> CoarseSettings | None:
+    """How the experiment makes the first mask of a case that has none."""
+    starts = getattr(experiment.settings, "starts", None)
+    return starts.simulated if starts else None
+
+
+def with_update(model: Model, update: str | None) -> Model:
+    """The model with another rule for the next mask, see ReReNet; None keeps its own, a method without stages too."""
+    if update is None or model.description.method != "rerenet":
+        return model
+    arguments = {**model.description.method_arguments, "update": update}
+    return replace(model, description=replace(model.description, method_arguments=arguments))
 
 
 def network_of(run: Run) -> Network:
@@ -78,7 +97,7 @@ def as_model(run: Run, device: str = "cpu") -> Model:
         labels=labels,
         modality="",
         anatomy="",
-        expected_intensity=ExpectedIntensity(None, None, "", ""),
+        expected_intensity=(),
         licence="none",
         training_data=(),
         intended_use="",

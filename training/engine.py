@@ -25,6 +25,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from NoisyLabelSegLib.errors import InputError
 from training.data.windows import EpochSampler, Windows
+from training.texts import write_text
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ class EngineSettings:
         validate_every: epochs between validations; the best one's weights are kept.
         patience: validations without a better score before stopping; 0 never stops.
         checkpoint_every: steps between checkpoints within an epoch; 0 writes them at the ends of epochs only.
-        accelerator, devices, nodes, strategy, precision: Lightning Fabric's.
+        accelerator, devices, nodes: Lightning Fabric's.
+        strategy: Lightning Fabric's; FSDP is not supported yet: checkpoints hold the whole network.
+        precision: Lightning Fabric's; "16-mixed" is not supported: a checkpoint would lack the gradient scaler's state.
         workers: loader processes.
         threads: CPU threads of each process; 0 leaves PyTorch's choice.
         channels_last: memory layout that is faster on most devices.
@@ -53,8 +56,8 @@ class EngineSettings:
     accelerator: str = "auto"
     devices: int | str = "auto"
     nodes: int = 1
-    strategy: str = "auto"
-    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    strategy: Literal["auto", "ddp"] = "auto"
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
     workers: int = 0
     threads: int = 0
     channels_last: bool = False
@@ -157,10 +160,16 @@ class Engine:
         for group, rate in zip(self.recipe.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * self._rate_factor()
         self.recipe.network.train()
-        figures = {name: float(value) for name, value in self.recipe.step(batch, self.state.epoch, self.fabric).items()}
+        scalars = self.recipe.step(batch, self.state.epoch, self.fabric)
+        # Means over the processes: one process's NaN is everyone's, so that all stop together.
+        means = self.fabric.all_reduce(torch.stack([value.float() for value in scalars.values()]), reduce_op="mean")
+        figures = dict(zip(scalars, means.tolist(), strict=True))  # type: ignore[union-attr]
         self.state.step += 1
         if not np.isfinite(figures["loss"]):
-            raise FloatingPointError(f"The loss is {figures['loss']} at step {self.state.step}.")
+            raise InputError(
+                f"The loss is {figures['loss']} at step {self.state.step}: lower optimizer.learning_rate or set "
+                "engine.precision=32-true, and train in a new folder."
+            )
         self._log({"step": self.state.step, **figures})
         if writer:
             for name, value in figures.items():
@@ -220,7 +229,7 @@ class Engine:
         lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
         rows = [json.loads(line) for line in lines if line.endswith("}")]
         kept = [row for row in rows if row["step"] <= self.state.step and row.get("epoch", 0) <= self.state.epoch]
-        log.write_text("".join(f"{json.dumps(row)}\n" for row in kept), encoding="utf-8")
+        write_text(log, "".join(f"{json.dumps(row)}\n" for row in kept))
 
     def _log(self, row: Mapping[str, float]) -> None:
         if self.fabric.is_global_zero:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,33 +20,85 @@ from rich.table import Table
 from scipy.stats import wilcoxon
 
 from NoisyLabelSegLib import metrics
-from NoisyLabelSegLib.images import read_image
-from training.checkpoints import Run, as_model
-from training.data.cases import Split
+from NoisyLabelSegLib.errors import InputError
+from NoisyLabelSegLib.images import read_image, write_atomically
+from NoisyLabelSegLib.inference.model import Model, load_model
+from training.checkpoints import Run, as_model, simulated_starts, with_update
+from training.data.cases import DataSet, Split
+from training.data.coarse import CoarseSettings
 from training.data.masks import expert_labels
+from training.experiment import Experiment
 from training.prediction import stage_labels
+from training.texts import write_text
 
 Row = dict[str, Any]
 MEASURES = ("dice", "iou", "hd95", "assd", "precision", "recall", "relative_volume_error")
 
 
-def evaluate(run: Run, split: Split, stages: int, device: str = "cpu", limit: int = 0) -> list[Row]:
+@dataclass(frozen=True)
+class Subject:
+    """What is measured, and where its tables are kept.
+
+    Attributes:
+        name: what tables and figures call it.
+        model: the network with its method.
+        dataset: the data set that it is measured on.
+        simulated: how the first mask of a case without a coarse one is made.
+        folder: where tables are kept.
+        fingerprint: tells these weights and settings from others of the same folder.
+    """
+
+    name: str
+    model: Model
+    dataset: DataSet
+    simulated: CoarseSettings | None
+    folder: Path
+    fingerprint: str
+
+    @property
+    def slices(self) -> bool:
+        """Whether it works slice by slice and is measured so."""
+        return self.model.preprocessing.dimensions == 2
+
+    def table(self, split: Split, stages: int) -> Path:
+        """The file of the table of a part."""
+        update = self.model.description.method_arguments.get("update")
+        how = [f"{stages}-stages", update] if update else []
+        return self.folder / f"{'-'.join([split, *how, self.fingerprint])}.csv"
+
+
+def subject_of_run(run: Run, name: str, update: str | None = None) -> Subject:
+    """A training run's best weights."""
+    model = with_update(as_model(run), update)
+    simulated = simulated_starts(run.experiment)
+    return Subject(name, model, run.parts.dataset, simulated, run.folder, run.fingerprint)
+
+
+def subject_of_bundle(
+    name_or_folder: str, experiment: Experiment, data: Path, runs: Path, update: str | None = None
+) -> Subject:
+    """A bundle as it is shipped, in half precision, on an experiment's data set."""
+    model = with_update(load_model(name_or_folder, "cpu"), update)
+    name = f"bundle-{model.description.name}"
+    digest = hashlib.sha256(repr(model.description).encode()).hexdigest()[:8]
+    return Subject(name, model, experiment.dataset(data), simulated_starts(experiment), runs / name, digest)
+
+
+def evaluate(subject: Subject, split: Split, stages: int, limit: int = 0) -> list[Row]:
     """Predict and measure every case of a part.
 
     Returns:
         A row for each case, label and stage (0 = the coarse mask), and for slice-wise models one for each slice with
         any expert foreground as well (``slice`` is then its number, otherwise empty).
     """
-    model = as_model(run, device)
     rows: list[Row] = []
-    for case in track(run.parts.dataset.part(split)[: limit or None], description=f"{run.folder.name}"):
+    for case in track(subject.dataset.part(split)[: limit or None], description=subject.name):
         expert = expert_labels(case, read_image(case.image))
         reference, spacing = sitk.GetArrayFromImage(expert), expert.GetSpacing()[::-1]
-        slices = model.preprocessing.dimensions == 2
-        for stage, labels in enumerate(stage_labels(model, case, stages)):
-            for value, name in run.parts.dataset.labels.items():
+        for stage, labels in enumerate(stage_labels(subject.model, case, stages, subject.simulated)):
+            for value, name in subject.dataset.labels.items():
                 head = {"case": case.id, "patient": case.patient, "label": name, "stage": stage, "slice": ""}
-                rows += _measured(head, labels == value, reference == value, spacing, slices=slices)
+                rows += _measured(head, labels == value, reference == value, spacing, slices=subject.slices)
     return rows
 
 
@@ -56,21 +110,27 @@ def _measured(
         yield head | {"slice": int(z)} | metrics.evaluate(predicted[z], expert[z], spacing[1:])
 
 
-def rows_of(run: Run, split: Split, stages: int, *, again: bool = False) -> list[Row]:
-    """The run's table of a part: read from its folder, or made and kept there (always when ``again``)."""
-    path = run.folder / f"{split}-{stages}-stages.csv"
-    newer = path.is_file() and path.stat().st_mtime > (run.folder / "best.ckpt").stat().st_mtime
-    if again or not newer:
-        write_rows(path, evaluate(run, split, stages))
+def rows_of(subject: Subject, split: Split, stages: int, *, again: bool = False) -> list[Row]:
+    """The table of a part: read from the subject's folder, or made and kept there (always when ``again``)."""
+    path = subject.table(split, stages)
+    if again or not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_rows(path, evaluate(subject, split, stages))
     return read_rows(path)
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Write rows as CSV."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    """Write rows as CSV; an `InputError` when there are none."""
+    if not rows:
+        raise InputError("There is nothing to measure: the part of the data set has no cases.")
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+    write_atomically(path, write)
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -134,13 +194,16 @@ def _by_case(rows: Iterable[Row]) -> dict[str, float]:
     return {case: float(np.mean(dice)) for case, dice in values.items()}
 
 
-def report(name: str, seeds: Sequence[Sequence[Row]], stages: Sequence[int], *, slices: bool) -> Row:
-    """Print a method's table over its seeds and return the figures (means over seeds, and Dice's SD between seeds)."""
+def report(name: str, seeds: Sequence[Sequence[Row]], *, slices: bool) -> Row:
+    """Print a method's table over its seeds and return the figures (means over seeds, and Dice's SD between seeds).
+
+    The stages are those that the method has: the first mask alone and one more for a network without refinement.
+    """
     table = Table(title=f"{name}: {len(seeds)} seed(s), per {'slice' if slices else 'case and label'}")
     for column in ("stage", *MEASURES, "SD of seeds", "one empty"):
         table.add_column(column, justify="right")
     figures: Row = {}
-    for stage in stages:
+    for stage in sorted({row["stage"] for row in seeds[0]}):
         means = [summary(of_stage(rows, stage, slices=slices)) for rows in seeds]
         mean = {key: float(np.mean([m[key] for m in means])) for key in means[0]}
         mean["dice_sd_of_seeds"] = float(np.std([m["dice"] for m in means]))
@@ -160,9 +223,9 @@ def compare(ours: Sequence[Sequence[Row]], baseline: Sequence[Sequence[Row]] | N
         given = [of_stage(seed, 0, slices=slices) for seed in ours]
         pairs = {"coarse mask": given}
         if baseline:
-            pairs["baseline"] = [of_stage(seed, 1, slices=slices) for seed in baseline]
+            pairs["baseline"] = [of_stage(seed, stage, slices=slices) for seed in baseline]
         for name, other in pairs.items():
-            difference = float(np.mean([_mean_dice(a) - _mean_dice(b) for a, b in zip(rows, other, strict=True)]))
+            difference = _mean_dice(rows) - _mean_dice(other)
             patients, p = paired(rows, other)
             figures[f"stage {stage} - {name}"] = {"dice": difference, "dice_by_patient": patients, "p": p}
             print(f"stage {stage} against {name}: Dice {difference:+.4f} (by patient {patients:+.4f}, p = {p:.2g})")
@@ -172,10 +235,10 @@ def compare(ours: Sequence[Sequence[Row]], baseline: Sequence[Sequence[Row]] | N
     return figures
 
 
-def _mean_dice(rows: Sequence[Row]) -> float:
-    return float(np.mean([row["dice"] for row in rows]))
+def _mean_dice(seeds: Sequence[Sequence[Row]]) -> float:
+    return float(np.mean([np.mean([row["dice"] for row in rows]) for rows in seeds]))
 
 
 def write_figures(path: Path, figures: Mapping[str, Any]) -> None:
     """Write figures as JSON, for the documents' tables."""
-    path.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    write_text(path, json.dumps(figures, indent=1))

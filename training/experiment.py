@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.inference.preprocessing import Preprocessing
-from training.data.cases import read_dataset
+from training.data.cases import DataSet, read_dataset
 from training.data.windows import Augmentation
 from training.engine import EngineSettings
 from training.recipes import RECIPES
@@ -46,9 +46,13 @@ class Experiment:
     data: str
     values: Mapping[str, Any]
 
+    def dataset(self, data_folder: Path) -> DataSet:
+        """Open the data set."""
+        return read_dataset(data_folder / self.data)
+
     def parts(self, data_folder: Path, seed: int, limit: int = 0) -> Parts:
         """Open the data set and put together what the recipe needs."""
-        dataset = read_dataset(data_folder / self.data)
+        dataset = self.dataset(data_folder)
         return Parts(dataset, self.preprocessing, self.network, self.optimizer, seed, self.augmentation, limit)
 
     def make(self, parts: Parts) -> Any:
@@ -77,14 +81,29 @@ def read_experiment(path: Path, *, small: bool = False, overrides: Sequence[str]
     smaller = values.pop("small", None) or {}
     for over in [*([smaller] if small else []), *(_override(text) for text in overrides)]:
         values = _merged(values, over)
-    if values.get("recipe") not in list(RECIPES):
-        raise InputError(f"'{path}' must name one of the recipes {', '.join(RECIPES)} under 'recipe'.")
-    parser = _parser(values["recipe"])
     try:
-        parsed = parser.instantiate_classes(parser.parse_object(values))
+        return parse_experiment(values)
     except (ArgumentError, ValueError, TypeError) as error:
         raise InputError(_with_line(path, text, str(error), small=small)) from error
+
+
+def parse_experiment(values: Mapping[str, Any]) -> Experiment:
+    """Turn plain values into an experiment.
+
+    Raises:
+        ArgumentError, ValueError, TypeError: for an unknown key or a value of the wrong type.
+    """
+    if values.get("recipe") not in list(RECIPES):
+        raise ValueError(f"'recipe' must be one of {', '.join(RECIPES)}.")
+    parser = _parser(values["recipe"])
+    parsed = parser.instantiate_classes(parser.parse_object(dict(values)))
     return Experiment(**{**vars(parsed), "values": values})
+
+
+def differences(one: Experiment, other: Experiment) -> list[str]:
+    """The keys whose values differ, defaults filled in, in the order of the settings."""
+    ours, theirs = (_flat({k: v for k, v in asdict(e).items() if k != "values"}) for e in (one, other))
+    return [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
 
 
 def _parser(recipe: str) -> ArgumentParser:
@@ -105,6 +124,13 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in over.items():
         both = isinstance(value, dict) and isinstance(result.get(key), dict)
         result[key] = _merged(result[key], value) if both else value
+    return result
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        result |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return result
 
 

@@ -38,7 +38,7 @@ class Card:
     modality: str
     anatomy: str
     labels: tuple[Label, ...]
-    expected_intensity: ExpectedIntensity
+    expected_intensity: tuple[ExpectedIntensity, ...]
     licence: str
     licence_file: str
     training_data: tuple[TrainingData, ...]

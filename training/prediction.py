@@ -14,25 +14,29 @@ from NoisyLabelSegLib.images import read_image
 from NoisyLabelSegLib.inference.model import Model
 from NoisyLabelSegLib.inference.predictor import Predictor
 from NoisyLabelSegLib.inference.preprocessing import prepare
-from NoisyLabelSegLib.pipeline import RefineSettings, refine
+from NoisyLabelSegLib.pipeline import RefineSettings, from_nothing, refine
 from NoisyLabelSegLib.segmentations import Segment, Segmentation
 from training.data.cases import Case
-from training.data.masks import coarse_labels
+from training.data.coarse import CoarseSettings
+from training.data.masks import start_labels
 
 Labels = NDArray[np.uint8]
 
 
-def stage_labels(model: Model, case: Case, stages: int) -> list[Labels]:
-    """A case's label maps: the coarse one first, then one a stage (a single one for a network without refinement).
+def stage_labels(model: Model, case: Case, stages: int, simulated: CoarseSettings | None = None) -> list[Labels]:
+    """A case's label maps: the first mask, then one a stage (a single one for a network without refinement).
 
-    The arrays are on the image's grid, (K, J, I) as SimpleITK gives them.
+    The arrays are on the image's grid, (K, J, I) as SimpleITK gives them. For ``simulated`` see `start_labels`; a
+    network without refinement works on the whole image where there is no first mask.
     """
     image = read_image(case.image)
-    coarse = coarse_labels(case, image)
-    if coarse is None:
+    coarse = start_labels(case, image, simulated)
+    supervised = model.description.method == "supervised"
+    if coarse is None and not supervised:
         raise InputError(f"The case '{case.id}' has no coarse mask to start from: add one to the data set.")
+    coarse = coarse or from_nothing(image, model).image
     given = sitk.GetArrayFromImage(coarse)
-    if model.description.method == "supervised":
+    if supervised:
         return [given, _supervised(model, image, coarse)]
     segments = tuple(Segment(label.name, label.value) for label in model.description.labels)
     segmentation = Segmentation(coarse, segments) if given.any() else None

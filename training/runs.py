@@ -3,26 +3,76 @@
 from __future__ import annotations
 
 import json
-from argparse import Namespace
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from jsonargparse import ArgumentError
+
 from NoisyLabelSegLib.errors import InputError
-from training.experiment import Experiment
+from training.experiment import Experiment, differences, parse_experiment
+from training.texts import write_text
+
+LONGEST = 80
 
 
-def run_folder(options: Namespace) -> Path:
-    """Where the run of these command-line options lives: experiment, setting and seed name it."""
-    setting = "small" if options.small else "full"
-    return options.runs / f"{options.experiment.stem}-{setting}-seed{options.seed}"
+def run_name(experiment: Path, *, small: bool, overrides: Sequence[str] = ()) -> str:
+    """What a run is called but for its seed: experiment, setting and overrides, in an order of their own."""
+    return "-".join([experiment.stem, "small" if small else "full", *([_changes(overrides)] if overrides else [])])
 
 
-def write_settings(folder: Path, experiment: Experiment, seed: int, limit: int) -> None:
-    """Keep the settings beside the checkpoints; going on with other settings is an error."""
-    content = json.dumps({"seed": seed, "limit": limit, **experiment.values}, indent=1, default=str)
+def _changes(overrides: Sequence[str]) -> str:
+    last = {key: value for key, _, value in (text.partition("=") for text in overrides)}
+    text = "-".join(f"{key}={value}" for key, value in sorted(last.items()))
+    plain = re.sub(r"[^\w.=+-]+", "_", text)[:LONGEST]
+    # What is cut or replaced still tells runs apart.
+    return plain if plain == text else f"{plain}-{zlib.crc32(text.encode()):08x}"
+
+
+def write_settings(folder: Path, experiment: Experiment, seed: int, limit: int, *, write: bool = True) -> None:
+    """Keep the settings beside the checkpoints; going on with other settings is an error.
+
+    Args:
+        folder: the run's folder.
+        experiment, seed, limit: what is trained.
+        write: False only checks: one of several processes writes.
+    """
     file = folder / "experiment.json"
-    if file.is_file() and file.read_text(encoding="utf-8") != content:
+    if file.is_file():
+        _require_same(folder, read_settings(folder), experiment, {"seed": seed, "limit": limit})
+    elif write:
+        content = json.dumps({"seed": seed, "limit": limit, **experiment.values}, indent=1, default=str)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(file, content)
+
+
+def settings_of(folder: Path, experiment: Experiment) -> Experiment:
+    """What was trained in a folder, to be used instead of ``experiment``, which must say the same."""
+    trained = read_settings(folder)
+    _require_same(folder, trained, experiment, {})
+    return trained
+
+
+def read_settings(folder: Path) -> Experiment:
+    """Read what `write_settings` wrote; its `values` hold seed and limit as well."""
+    file = folder / "experiment.json"
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        plain = {key: value for key, value in values.items() if key not in ("seed", "limit")}
+        return replace(parse_experiment(plain), values=values)
+    except OSError as error:
+        raise InputError(f"There is no '{file}': train this experiment first.") from error
+    except (ArgumentError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"The settings '{file}' cannot be used: {' '.join(str(error).split())}") from error
+
+
+def _require_same(folder: Path, trained: Experiment, wanted: Experiment, numbers: dict[str, int]) -> None:
+    keys = differences(trained, wanted)
+    keys += [key for key, value in numbers.items() if trained.values.get(key, 0) != value]
+    if keys:
         raise InputError(
-            f"The run in '{folder}' was begun with other settings; use another --runs folder or delete it."
+            f"The run in '{folder}' was begun with other settings ({', '.join(keys)}): give it the same ones, use "
+            "another --runs folder or delete it."
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(content, encoding="utf-8")

@@ -70,7 +70,7 @@ UNWRITTEN = Weights("models/model.safetensors", 0, "0" * 64)
 
 @dataclass(frozen=True)
 class Label:
-    """One structure: its voxel value (1 or more), name, colour (red, green, blue, 0 to 1) and terminology.
+    """One structure: its voxel value (1 to 255), name, colour (red, green, blue, 0 to 1) and terminology.
 
     ``terminology`` is 3D Slicer's segment tag ``TerminologyEntry``: seven parts separated by ``~``, each code as
     ``scheme^value^meaning``; empty when the structure has no code.
@@ -82,7 +82,7 @@ class Label:
     terminology: str
 
     def __post_init__(self) -> None:
-        _require(1 <= self.value <= 65_535, f"value must be a whole number from 1 to 65535, not {self.value}.")
+        _require(1 <= self.value <= 255, f"value must be a whole number from 1 to 255, not {self.value}.")
         _require(bool(self.name.strip()), "name must not be empty.")
         _require(all(0 <= part <= 1 for part in self.color), "color must be three numbers from 0 to 1.")
         parts = self.terminology.split("~")
@@ -95,16 +95,35 @@ class Label:
 
 @dataclass(frozen=True)
 class ExpectedIntensity:
-    """The image values that the model was made for, for a warning about another modality; None: no bound."""
+    """One kind of image values that the model was made for, for a warning about another modality; None: no bound.
+
+    Attributes:
+        minimum, maximum: all values lie between them.
+        description: such as "CT in Hounsfield units"; ``unit`` such as "HU", or empty.
+        lowest_below: the image's smallest value lies below it, such as air in CT.
+    """
 
     minimum: float | None
     maximum: float | None
     description: str
     unit: str
+    lowest_below: float | None = None
 
     def __post_init__(self) -> None:
         known = self.minimum is not None and self.maximum is not None
         _require(not known or self.minimum < self.maximum, "minimum must be below maximum.")  # type: ignore[operator]
+
+    def fits(self, low: float, high: float) -> bool:
+        """Whether an image whose values run from ``low`` to ``high`` is of this kind."""
+        above = self.minimum is None or low >= self.minimum
+        below = self.maximum is None or high <= self.maximum
+        return above and below and (self.lowest_below is None or low < self.lowest_below)
+
+    def __str__(self) -> str:
+        bounds = " to ".join("any" if bound is None else f"{bound:g}" for bound in (self.minimum, self.maximum))
+        unit = f" {self.unit}" if self.unit else ""
+        lowest = "" if self.lowest_below is None else f", the lowest below {self.lowest_below:g}"
+        return f"{self.description} ({bounds}{unit}{lowest})"
 
 
 @dataclass(frozen=True)
@@ -151,7 +170,8 @@ class ModelDescription:
         weights: where the weights are.
         preprocessing: JSON values that `NoisyLabelSegLib.inference` understands.
         labels: the structures, each with its own value.
-        modality: such as "CT"; ``anatomy`` such as "liver"; ``expected_intensity``: see there.
+        modality: such as "CT"; ``anatomy`` such as "liver".
+        expected_intensity: the kinds of images it was made for, of which one should fit; empty: nothing is expected.
         licence: the weights' licence, by name; its text is the file LICENSE.
         training_data: what the model has learned from.
         intended_use: one sentence; ``not_for`` one sentence.
@@ -170,7 +190,7 @@ class ModelDescription:
     labels: tuple[Label, ...]
     modality: str
     anatomy: str
-    expected_intensity: ExpectedIntensity
+    expected_intensity: tuple[ExpectedIntensity, ...]
     licence: str
     training_data: tuple[TrainingData, ...]
     intended_use: str

@@ -38,19 +38,21 @@ class Bundle:
         return self.folder / self.description.weights.file
 
     def verify(self) -> None:
-        """Prove that the weights are the ones described and fit the network, without loading them.
+        """Prove that the weights are the ones described and fit the network, without loading them, and that it can run.
 
         Raises:
-            InputError: when the hash, the file's structure, or a tensor's name, shape or type is wrong, or when the
-                network cannot be built or is too large.
+            InputError: when the hash, the file's structure, or a tensor's name, shape or type is wrong, when the
+                network cannot be built or is too large, or when method, preprocessing, network and labels do not fit
+                each other.
         """
-        from NoisyLabelSegLib.bundle import weights
+        from NoisyLabelSegLib.bundle import fitness, weights
 
         if weights.sha256(self.weights_path) != self.description.weights.sha256:
             raise InputError(
                 f"The weights '{self.weights_path}' are damaged or exchanged (SHA-256): get the model again."
             )
         weights.check_layout(self.weights_path, self.description.network)
+        fitness.check_fitness(self.description)
 
     def network(self) -> nn.Module:
         """Verify, then build the network: float32, on the CPU, in evaluation mode.

@@ -121,7 +121,7 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     if origin in (Union, types.UnionType):
         return None if value is None else _convert(inner[0], value, where)
     if origin is Literal:
-        if value not in inner:
+        if not any(type(value) is type(choice) and value == choice for choice in inner):
             raise InputError(f"{where} must be one of {', '.join(map(repr, inner))}.")
         return value
     if origin is tuple:

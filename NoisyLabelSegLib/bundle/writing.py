@@ -125,12 +125,12 @@ def _network_data_format(description: ModelDescription) -> dict[str, Any]:
         "is_patch_data": True,
         **common,
     }
-    channels = ["background", *(label.name for label in description.labels)]
+    channels = {"0": "background"} | {str(label.value): label.name for label in description.labels}
     prediction = {
         "type": "image",
         "format": "segmentation",
         "num_channels": arguments.get("out_channels", len(channels)),
-        "channel_def": {str(index): name for index, name in enumerate(channels)},
+        "channel_def": channels,
         **common,
     }
     return {"inputs": {"image": image}, "outputs": {"pred": prediction}}

@@ -74,12 +74,10 @@ def _say(sentence: str) -> None:
 def _facts(bundle: Bundle) -> Iterator[tuple[str, object]]:
     d = bundle.description
     settings = ", ".join(f"{key} = {value}" for key, value in d.method_arguments.items())
-    expected = d.expected_intensity
-    bounds = " to ".join("any" if bound is None else f"{bound:g}" for bound in (expected.minimum, expected.maximum))
     yield "Name", f"{d.name} {d.version}"
     yield "Kind", f"{d.kind}, by {d.method}" + (f" ({settings})" if settings else "")
     yield "Image", f"{d.modality}, {d.anatomy}"
-    yield "Values", f"{bounds} {expected.unit} ({expected.description})"
+    yield "Values", " or ".join(map(str, d.expected_intensity)) or "any"
     yield "Intended use", d.intended_use
     yield "Not for", d.not_for
     yield "Network", f"{d.network.name} {dict(d.network.arguments)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from NoisyLabelSegLib.errors import InputError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from NoisyLabelSegLib.cases import Case
     from NoisyLabelSegLib.outputs import Outputs
     from NoisyLabelSegLib.result import Result
 
@@ -54,7 +56,7 @@ def refine_and_tell(image: Path, mask: Path | None, outputs: Outputs, arguments:
     inputs = [path for path in (image, mask) if path]
     outputs.check(inputs)
     for path in inputs:
-        if not path.exists():
+        if not os.path.exists(path):  # unlike Path.exists, False for whatever cannot be asked
             raise InputError(f"{path} does not exist: check the path.")
     find_bundle(arguments.model)
 
@@ -111,11 +113,20 @@ def _changed_mm3(result: Result, place: int) -> float:
     return float(sitk.GetArrayFromImage(before != after).sum()) * prod(result.image.GetSpacing())
 
 
+def _check_folder(output: Path, source: Path, cases: Sequence[Case]) -> None:
+    """Refuse results among the slices of a series or among the files by which the next run would find the cases."""
+    inputs = [path for case in cases for path in (case.image, case.mask) if path]
+    folders = inputs + ([path.parent for path in inputs] if source.is_dir() else [])
+    if any(os.path.realpath(output) == os.path.realpath(folder) for folder in folders):
+        raise InputError(f"{output} holds the cases themselves: choose another folder for the results.")
+
+
 def _many(arguments: argparse.Namespace) -> int:
     from NoisyLabelSegLib.bundle import find_bundle
     from NoisyLabelSegLib.cases import find_cases
 
     cases = find_cases(arguments.cases)
+    _check_folder(arguments.output, arguments.cases, cases)
     find_bundle(arguments.model)
 
     from NoisyLabelSegLib.batch import Batch, run_batch

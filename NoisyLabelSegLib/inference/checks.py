@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
 import SimpleITK as sitk
 
 from NoisyLabelSegLib.bundle import ModelDescription
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.images import is_constant, overlap_fraction, require_finite, resample_to, same_grid
+from NoisyLabelSegLib.regions import Box, is_empty
 from NoisyLabelSegLib.segmentations import Segmentation
+
+EMPTY_MASK = "The mask is empty: draw something first, or ask for a start from nothing."
 
 
 def check_image(image: sitk.Image, description: ModelDescription) -> list[str]:
@@ -18,18 +20,14 @@ def check_image(image: sitk.Image, description: ModelDescription) -> list[str]:
         raise InputError(
             "The image has the same value everywhere: there is nothing to see in it; choose another image."
         )
-    expected = description.expected_intensity
     voxels = sitk.GetArrayViewFromImage(image)
     low, high = float(voxels.min()), float(voxels.max())
-    below = expected.minimum is not None and low < expected.minimum
-    above = expected.maximum is not None and high > expected.maximum
-    if not (below or above):
+    expected = description.expected_intensity
+    if not expected or any(alternative.fits(low, high) for alternative in expected):
         return []
-    wanted = " to ".join("any" if v is None else f"{v:g}" for v in (expected.minimum, expected.maximum))
-    unit = f" {expected.unit}" if expected.unit else ""
     return [
-        f"The image's values run from {low:g} to {high:g}, but {description.name} was made for {wanted}{unit} "
-        f"({expected.description}): is this {description.modality}? The result may be wrong."
+        f"The image's values run from {low:g} to {high:g}, but {description.name} was made for "
+        f"{' or '.join(map(str, expected))}: is this {description.modality}? The result may be wrong."
     ]
 
 
@@ -37,10 +35,12 @@ def on_grid(segmentation: Segmentation, image: sitk.Image) -> tuple[Segmentation
     """The given segmentation on the image's grid, with a remark when it had to be resampled.
 
     Raises:
-        InputError: when mask and image do not overlap in space.
+        InputError: when mask and image do not overlap in space, or the mask is empty.
     """
     if same_grid(segmentation.image, image):
         return segmentation, []
+    if not sitk.GetArrayViewFromImage(segmentation.image).any():
+        raise InputError(EMPTY_MASK)
     inside = overlap_fraction(segmentation.image, image)
     if inside == 0:
         raise InputError(
@@ -53,9 +53,9 @@ def on_grid(segmentation: Segmentation, image: sitk.Image) -> tuple[Segmentation
     return Segmentation(resampled, segmentation.segments), [note]
 
 
-def mask_remarks(mask: np.ndarray, name: str) -> list[str]:
+def mask_remarks(box: Box, image: sitk.Image, name: str) -> list[str]:
     """Remark on a mask that touches the image's border, where its structure may go on unseen."""
-    planes = [np.take(mask, index, axis) for axis in range(mask.ndim) if mask.shape[axis] > 1 for index in (0, -1)]
-    if any(plane.any() for plane in planes):
+    sides = zip(box, image.GetSize()[::-1], strict=True)
+    if not is_empty(box) and any(size > 1 and (side.start == 0 or side.stop == size) for side, size in sides):
         return [f"The mask of '{name}' touches the image's border: the structure may go on beyond it."]
     return []

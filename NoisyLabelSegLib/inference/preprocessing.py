@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from NoisyLabelSegLib.bundle.strict_json import convert
 from NoisyLabelSegLib.errors import InputError
+from NoisyLabelSegLib.regions import Box, Region, is_empty, region_of
 
 AXIS_NAMES = ("sagittal", "coronal", "axial")
 HAIR = 1e-3  # Of a voxel.
@@ -79,7 +81,8 @@ class Preprocessing:
     Attributes:
         dimensions: 2 for a slice-wise network, 3 for a volumetric one.
         window: smallest crop in working voxels: (rows, columns) in 2D, (slices, rows, columns) in 3D.
-        margin: working voxels kept around the mask on each side, within slices and across them.
+        margin: working voxels kept around the mask on each side; across the slices of a 2D model a quarter of it
+            (``margin // 4``) of the image's own slices.
         spacing: working spacing in mm along the axes of `window`; empty keeps the image's own.
         multiple: crop sizes are rounded up to this.
         intensity: see `Intensity`.
@@ -104,23 +107,8 @@ class Preprocessing:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Preprocessing:
-        """Read a bundle's mapping; an unknown or wrong key is an `InputError`."""
-        known = {f.name for f in fields(cls)}
-        if unknown := set(values) - known:
-            raise InputError(f"The preprocessing has unknown keys: {', '.join(sorted(unknown))}.")
-        try:
-            return cls(
-                dimensions=values["dimensions"],
-                window=tuple(int(v) for v in values["window"]),
-                margin=int(values["margin"]),
-                spacing=tuple(float(v) for v in values["spacing"]),
-                multiple=int(values["multiple"]),
-                intensity=Intensity(**values["intensity"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"The preprocessing in the model's description is not usable: {error}.") from error
+        """Read a bundle's mapping; an unknown, missing or wrong key is an `InputError`."""
+        return convert(cls, dict(values), "The preprocessing")
 
 
 @dataclass(frozen=True)
@@ -159,7 +147,7 @@ class Frame:
     Attributes:
         given: the image whose grid counts (its voxels are not used).
         permutation: order of the patient axes L, P, S in the working frame; the last one holds the slices.
-        start, size: the crop in the oriented image, ITK order.
+        start, size: the crop in the given image, IJK.
         working: an image with the crop's working grid (its voxels are not used).
         padding: voxels before and after each array axis.
     """
@@ -171,9 +159,23 @@ class Frame:
     working: sitk.Image
     padding: tuple[tuple[int, int], ...]
 
+    @property
+    def box(self) -> Box:
+        """The crop in the given image's array."""
+        return tuple(slice(s, s + n) for s, n in zip(self.start[::-1], self.size[::-1], strict=True))
+
     def bring(self, image: sitk.Image, *, linear: bool) -> NDArray[Any]:
         """Crop an image of the given grid as an array (slices, rows, columns); label maps are padded with 0."""
-        region = sitk.RegionOfInterest(orient(image, self.permutation), self.size, self.start)
+        return self._bring(sitk.RegionOfInterest(image, self.size, self.start), linear)
+
+    def bring_labels(self, labels: Region) -> NDArray[np.uint8]:
+        """Crop a label map of the given grid, as `bring` does."""
+        crop = sitk.GetImageFromArray(labels.cut(self.box))
+        crop.CopyInformation(self._crop_grid())
+        return self._bring(crop, linear=False).astype(np.uint8)
+
+    def _bring(self, crop: sitk.Image, linear: bool) -> NDArray[Any]:
+        region = orient(crop, self.permutation)
         if not _same_lattice(region, self.working):
             region = sitk.Cast(region, sitk.sitkFloat32) if linear else region
             region = _resample(region, self.working, sitk.sitkLinear if linear else sitk.sitkNearestNeighbor)
@@ -186,21 +188,30 @@ class Frame:
         Floating-point maps are interpolated linearly where the working grid differs from the given one, others by
         nearest neighbour.
         """
+        region = self._restore(values)
+        whole = sitk.Image(self.given.GetSize(), region.GetPixelID())
+        whole = sitk.Paste(whole + fill if fill else whole, region, region.GetSize(), (0, 0, 0), self.start)
+        whole.CopyInformation(self.given)
+        return whole
+
+    def restore_region(self, values: NDArray[Any]) -> Region:
+        """`restore`, but only the crop's box."""
+        return Region(self.box, sitk.GetArrayFromImage(self._restore(values)))
+
+    def _restore(self, values: NDArray[Any]) -> sitk.Image:
+        """An array of the crop as an image with the crop's voxels of the given grid."""
         inner = tuple(slice(low, size - high) for (low, high), size in zip(self.padding, values.shape, strict=True))
         region = sitk.GetImageFromArray(np.ascontiguousarray(values[inner]))
         region.CopyInformation(self.working)
-        whole_grid = orient(self.given, self.permutation)
-        region_grid = sitk.RegionOfInterest(whole_grid, self.size, self.start)
-        if not _same_lattice(region, region_grid):
+        grid = orient(self._crop_grid(), self.permutation)
+        if not _same_lattice(region, grid):
             linear = np.issubdtype(values.dtype, np.floating)
-            region = _resample(region, region_grid, sitk.sitkLinear if linear else sitk.sitkNearestNeighbor)
-        whole = sitk.Image(whole_grid.GetSize(), region.GetPixelID()) + fill
-        whole = sitk.Paste(whole, region, region.GetSize(), (0, 0, 0), self.start)
-        whole.CopyInformation(whole_grid)
+            region = _resample(region, grid, sitk.sitkLinear if linear else sitk.sitkNearestNeighbor)
         inverse = tuple(int(i) for i in np.argsort(self.permutation))
-        restored = sitk.DICOMOrient(sitk.PermuteAxes(whole, inverse), _orientation(self.given))
-        restored.CopyInformation(self.given)
-        return restored
+        return sitk.DICOMOrient(sitk.PermuteAxes(region, inverse), _orientation(self.given))
+
+    def _crop_grid(self) -> sitk.Image:
+        return sitk.RegionOfInterest(self.given, self.size, self.start)
 
 
 def orient(image: sitk.Image, permutation: Sequence[int]) -> sitk.Image:
@@ -208,50 +219,64 @@ def orient(image: sitk.Image, permutation: Sequence[int]) -> sitk.Image:
     return sitk.PermuteAxes(sitk.DICOMOrient(image, "LPS"), tuple(permutation))
 
 
-def prepare(image: sitk.Image, labels: sitk.Image, preprocessing: Preprocessing) -> Prepared:
-    """Bring an image and a label map on the same grid to a network's input.
+def prepare(image: sitk.Image, labels: sitk.Image | Region, preprocessing: Preprocessing) -> Prepared:
+    """Bring an image and a label map (on the same grid, or a region of it) to a network's input.
 
     The crop surrounds the labels' foreground; without any foreground it is the whole image.
     """
+    if isinstance(labels, sitk.Image):
+        labels = region_of(labels)
     permutation, note = _slices_last(image, preprocessing.dimensions)
     notes = [note] if note else []
-    oriented_labels = orient(labels, permutation)
-    source_spacing = np.array(oriented_labels.GetSpacing())
+    axes = _axes(image, permutation)
+    source_spacing = np.array([image.GetSpacing()[axis] for axis, _ in axes])
     spacing = _working_spacing(source_spacing, preprocessing)
-    start, size = _region(oriented_labels, spacing / source_spacing, preprocessing)
-    working = sitk.RegionOfInterest(oriented_labels, size, start)
+    start, size = _region(image, labels.box, axes, spacing / source_spacing, preprocessing)
+    working = orient(sitk.RegionOfInterest(image, size, start), permutation)
     if not np.allclose(spacing, source_spacing, rtol=0.01):
         working = _resampled_grid(working, spacing)
         notes.append(f"Worked at a spacing of {_times(spacing)} mm; the result is on the image's own grid.")
     frame = Frame(image, permutation, start, size, working, _padding(working.GetSize()[::-1], preprocessing))
     return Prepared(
         voxels=frame.bring(image, linear=True),
-        labels=frame.bring(labels, linear=False).astype(np.uint8),
+        labels=frame.bring_labels(labels),
         intensity=preprocessing.intensity,
-        slice_axis=_given_axis(image, permutation),
+        slice_axis=axes[2][0],
         notes=tuple(notes),
         frame=frame,
     )
 
 
 def _slices_last(image: sitk.Image, dimensions: int) -> tuple[tuple[int, ...], str]:
-    """Order of the patient axes (L, P, S) that puts the acquisition axis last, and a sentence about it."""
+    """Order of the patient axes (L, P, S) that puts the acquisition axis last, and a sentence about it.
+
+    An image of one slice is that slice, whatever its spacing; else the scanner stepped along the coarsest axis.
+    """
     if dimensions == 3:
         return (0, 1, 2), ""
-    spacing = np.array(sitk.DICOMOrient(image[:1, :1, :1], "LPS").GetSpacing())
+    axes = [axis for axis, _ in _axes(image, (0, 1, 2))]
+    size, spacing = np.array(image.GetSize())[axes], np.array(image.GetSpacing())[axes]
+    single = np.flatnonzero(size == 1)
     order = np.sort(spacing)
-    if order[2] <= ANISOTROPY * order[1]:
-        return (0, 1, 2), f"Spacing {_times(spacing)} mm shows no acquisition plane: axial slices were used."
-    axis = int(np.argmax(spacing))
-    note = f"Slices are {AXIS_NAMES[axis]}: the spacing is largest ({spacing[axis]:g} mm) across them."
+    if single.size:
+        axis = int(max(single, key=lambda a: (spacing[a], a)))  # of several the coarsest, of equal ones the last
+        note = f"The image is a single {AXIS_NAMES[axis]} slice."
+    elif order[2] > ANISOTROPY * order[1]:
+        axis = int(np.argmax(spacing))
+        note = f"Slices are {AXIS_NAMES[axis]}: the spacing is largest ({spacing[axis]:g} mm) across them."
+    else:
+        axis, note = 2, f"Spacing {_times(spacing)} mm shows no acquisition plane: axial slices were used."
     return (*(a for a in range(3) if a != axis), axis), note
 
 
-def _given_axis(image: sitk.Image, permutation: Sequence[int]) -> int:
-    """The axis of the given image that the last working axis came from."""
+def _axes(image: sitk.Image, permutation: Sequence[int]) -> tuple[tuple[int, bool], ...]:
+    """For each axis after `orient`: the image's own axis it came from, and whether it was reversed."""
     code = _orientation(image)
-    patient_axis = permutation[2]
-    return next(i for i, letter in enumerate(code) if letter in ("RL", "AP", "IS")[patient_axis])
+    found = []
+    for patient_axis in permutation:
+        axis = next(i for i, letter in enumerate(code) if letter in ("RL", "AP", "IS")[patient_axis])
+        found.append((axis, code[axis] != "LPS"[patient_axis]))
+    return tuple(found)
 
 
 def _orientation(image: sitk.Image) -> str:
@@ -267,27 +292,33 @@ def _working_spacing(source: NDArray[np.float64], preprocessing: Preprocessing) 
 
 
 def _region(
-    labels: sitk.Image, working_voxel: NDArray[np.float64], preprocessing: Preprocessing
+    image: sitk.Image,
+    box: Box,
+    axes: tuple[tuple[int, bool], ...],
+    working_voxel: NDArray[np.float64],
+    preprocessing: Preprocessing,
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Start and size (ITK order) of the crop: the mask's box and margin, at least the window, within the image."""
-    statistics = sitk.LabelShapeStatisticsImageFilter()
-    statistics.Execute(sitk.Cast(labels != 0, sitk.sitkUInt8))
-    whole = np.array(labels.GetSize())
-    if not statistics.HasLabel(1):
-        return (0, 0, 0), tuple(int(s) for s in whole)
-    box = np.array(statistics.GetBoundingBox(1))
-    low, high = box[:3].astype(float), (box[:3] + box[3:]).astype(float)
+    """Start and size (IJK) of the crop: the mask's box and margin, at least the window, within the image.
+
+    It is computed in the oriented image, so that rounding is the same however the image lies on disk.
+    """
+    if is_empty(box):
+        return (0, 0, 0), image.GetSize()
+    own, reverse = [axis for axis, _ in axes], np.array([flipped for _, flipped in axes])
+    whole = np.array(image.GetSize())[own]
+    low, high = (np.array([getattr(side, end) for side in box[::-1]])[own] for end in ("start", "stop"))
+    low, high = np.where(reverse, whole - high, low), np.where(reverse, whole - low, high)
     window = np.array(preprocessing.window[::-1], dtype=float)
-    if preprocessing.dimensions == 2:
-        window = np.append(window, 1)
     margin = preprocessing.margin * working_voxel
     if preprocessing.dimensions == 2:
+        window = np.append(window, 1)
         margin[2] = preprocessing.margin // 4  # Across slices a margin of a few slices lets a lesion grow at its ends.
     size = np.maximum(high - low + 2 * margin, window * working_voxel)
     start = np.floor((low + high - size) / 2 + 0.5)
-    stop = start + np.ceil(size)
-    start, stop = np.maximum(start, 0), np.minimum(stop, whole)
-    return tuple(int(v) for v in start), tuple(int(v) for v in stop - start)
+    stop = np.minimum(start + np.ceil(size), whole)
+    start = np.maximum(start, 0)
+    start, size, order = np.where(reverse, whole - stop, start), stop - start, np.argsort(own)
+    return tuple(int(v) for v in start[order]), tuple(int(v) for v in size[order])
 
 
 def _padding(shape: tuple[int, ...], preprocessing: Preprocessing) -> tuple[tuple[int, int], ...]:

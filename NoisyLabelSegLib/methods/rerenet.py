@@ -13,20 +13,54 @@ Decisions where the paper is silent:
   drift away or swing between two masks.
 - `memory`: False is the paper's input, image and latest mask. True adds the given mask y^0 as further channels at every
   stage: what the person drew is evidence that later stages must not forget, and without it they drift.
-- An item (a slice, or a volume in 3D) whose mask a stage did not change is done: more stages are an upper bound.
+- An item (a slice, or a volume in 3D) whose mask a stage did not change is done: more stages are an upper bound. With
+  ``"replace"`` every later stage would give the same mask again. With ``"mean"`` this is a rule, not a theorem: the
+  probabilities still move, and a later stage might have changed the mask once more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from NoisyLabelSegLib.bundle.strict_json import convert
+from NoisyLabelSegLib.errors import InputError
+
 Update = Literal["replace", "mean"]
+MOST_STAGES = 9
+
+
+def check_stages(stages: int) -> None:
+    """Refuse an upper bound of stages that is not 1 to `MOST_STAGES`."""
+    if not 1 <= stages <= MOST_STAGES:
+        raise InputError(f"The number of stages must lie between 1 and {MOST_STAGES}, not {stages}.")
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What a bundle's ``method_arguments`` hold.
+
+    Attributes:
+        stages: upper bound of stages, 1 to `MOST_STAGES`.
+        update, memory: see the module's text.
+    """
+
+    stages: int = 5
+    update: Update = "mean"
+    memory: bool = False
+
+    def __post_init__(self) -> None:
+        check_stages(self.stages)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Arguments:
+        """Read a bundle's mapping; an unknown or wrong key is an `InputError`."""
+        return convert(cls, dict(values), "ReReNet's method_arguments")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from NoisyLabelSegLib import metrics
+from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.images import read_image, same_grid
 from NoisyLabelSegLib.inference.model import load_model
 from NoisyLabelSegLib.pipeline import refine
@@ -24,7 +25,11 @@ Change = Callable[[sitk.Image], sitk.Image]
 def main() -> None:
     """Print a line a model: the least Dice to the result of the image as it was given, over 48 orders and 2 turns."""
     for name, sample in MODELS.items():
-        least, worst, exact, count = compare(name, SAMPLES / sample)
+        try:
+            least, worst, exact, count = compare(name, SAMPLES / sample)
+        except InputError as error:
+            print(f"{name}: {error}")
+            continue
         print(f"{name}: {count} variants, least Dice {least:.4f} ({worst}), geometry exact in {exact} of {count}")
 
 

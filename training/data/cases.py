@@ -11,14 +11,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from NoisyLabelSegLib.cases import case_id, check_ids
 from NoisyLabelSegLib.errors import InputError
+from training.texts import write_text
 
 Split = Literal["train", "val", "test"]
-SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,16 @@ class Case:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A `dataset.json`: its cases and the names of its labels (label value to name, without the background)."""
+    """A `dataset.json`: its cases and the names of its labels (label value to name, without the background).
+
+    `simulation` says how strongly its coarse masks were made from the experts', where they were: see `CoarseSettings`.
+    """
 
     name: str
     labels: Mapping[int, str]
     cases: tuple[Case, ...]
     licence: str = ""
+    simulation: Mapping[str, float] = field(default_factory=dict)
 
     def part(self, split: Split) -> list[Case]:
         """The cases of one split."""
@@ -76,9 +81,15 @@ def read_dataset(path: Path, seed: int = 0) -> DataSet:
     for entry in entries:
         case = _case(file.parent, entry)
         cases.append(case if entry.get("split") else replace(case, split=split_of(case.patient, seed)))
-    if repeated := len(cases) - len({case.id for case in cases}):
-        raise InputError(f"The data set '{file}' names {repeated} cases twice.")
-    return DataSet(content.get("name", file.parent.name), _labels(content), tuple(cases), content.get("licence", ""))
+    check_ids([case.id for case in cases], file)
+    simulation = content.get("simulation")
+    return DataSet(
+        name=content.get("name", file.parent.name),
+        labels=_labels(content),
+        cases=tuple(cases),
+        licence=content.get("licence", ""),
+        simulation=simulation if isinstance(simulation, dict) else {},
+    )
 
 
 def write_dataset(folder: Path, dataset: DataSet) -> None:
@@ -104,10 +115,11 @@ def write_dataset(folder: Path, dataset: DataSet) -> None:
         "name": dataset.name,
         "licence": dataset.licence,
         "labels": {"0": "background"} | {str(value): name for value, name in dataset.labels.items()},
+        **({"simulation": dict(dataset.simulation)} if dataset.simulation else {}),
         "training": entries,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "dataset.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+    write_text(folder / "dataset.json", json.dumps(content, indent=1))
 
 
 def split_of(patient: str, seed: int = 0, val: float = 0.1, test: float = 0.2) -> Split:
@@ -115,12 +127,6 @@ def split_of(patient: str, seed: int = 0, val: float = 0.1, test: float = 0.2) -
     digest = hashlib.sha256(f"{seed}:{patient}".encode()).digest()
     position = int.from_bytes(digest[:8], "big") / 2**64
     return "test" if position < test else "val" if position < test + val else "train"
-
-
-def case_id(path: Path | str) -> str:
-    """A file's name without its (possibly double) suffix."""
-    name = Path(path).name
-    return next((name[: -len(suffix)] for suffix in SUFFIXES if name.endswith(suffix)), Path(name).stem)
 
 
 def _case(folder: Path, entry: Mapping[str, Any]) -> Case:
@@ -135,7 +141,7 @@ def _case(folder: Path, entry: Mapping[str, Any]) -> Case:
         raise InputError(
             f"The split of '{image}' is '{entry['split']}'; it must be one of {', '.join(get_args(Split))}."
         )
-    name = entry.get("id") or case_id(image)
+    name = entry.get("id") or case_id(Path(image))
     return Case(
         id=name,
         image=folder / image,

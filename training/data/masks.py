@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.images import read_image, same_grid
 from training.data.cases import Case
+from training.data.coarse import CoarseSettings, simulate
 from training.data.raters import consensus, most_deviating
 
 
@@ -36,6 +38,21 @@ def coarse_labels(case: Case, image: sitk.Image) -> sitk.Image | None:
         raters = _raters(case, image)
         return _like(most_deviating(raters, consensus(raters)), image)
     return None
+
+
+def start_labels(case: Case, image: sitk.Image, simulated: CoarseSettings | None) -> sitk.Image | None:
+    """The mask that a case starts from, wherever one is needed: the coarse one, else a simulation, else None.
+
+    Args:
+        case: the case.
+        image: its image.
+        simulated: how to make the mask of a case without a coarse one from the expert's: the same one every time.
+    """
+    coarse = coarse_labels(case, image)
+    if coarse is not None or simulated is None:
+        return coarse
+    rng = np.random.default_rng(zlib.crc32(case.id.encode()))
+    return _like(simulate(sitk.GetArrayFromImage(expert_labels(case, image)), simulated, rng), image)
 
 
 def _raters(case: Case, image: sitk.Image) -> NDArray[np.uint8]:

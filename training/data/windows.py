@@ -6,7 +6,6 @@ sees the very same samples, with no generator's state to save.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -30,7 +29,7 @@ from NoisyLabelSegLib.images import read_image
 from NoisyLabelSegLib.inference.preprocessing import Intensity, Preprocessing, prepare
 from training.data.cases import Case
 from training.data.coarse import CoarseSettings, simulate
-from training.data.masks import coarse_labels, expert_labels
+from training.data.masks import expert_labels, start_labels
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,9 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
     ) -> None:
         self.preprocessing, self.starts, self.seed = preprocessing, starts, seed
         self.jitter = augmentation.jitter if augmentation else 0
-        self.crops = [_load(case, preprocessing, starts, self.jitter) for case in cases]
+        target = tuple(size + 2 * self.jitter for size in preprocessing.window)
+        wider = replace(preprocessing, window=target)
+        self.crops = [_load(case, wider, starts, training=augmentation is not None) for case in cases]
         self.items = [(number, z) for number, crop in enumerate(self.crops) for z in self._slices(crop)]
         self.transforms = _transforms(preprocessing.dimensions, augmentation) if augmentation else None
 
@@ -167,28 +168,25 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return len(self.pairs)
 
 
-def _load(case: Case, preprocessing: Preprocessing, starts: Starts, jitter: int) -> _Crop:
-    """Crop a case as inference would, but wider by the jitter and exactly as large as window + 2 * jitter."""
+def _load(case: Case, preprocessing: Preprocessing, starts: Starts, *, training: bool) -> _Crop:
+    """Crop a case as inference would, but exactly as large as the window."""
     image = read_image(case.image)
     expert = expert_labels(case, image)
-    coarse = coarse_labels(case, image) or _simulated(case, expert, starts)
-    target = tuple(size + 2 * jitter for size in preprocessing.window)
-    prepared = prepare(image, coarse, replace(preprocessing, window=target))
+    coarse = start_labels(case, image, starts.simulated) or _no_start(case, expert, starts, training=training)
+    prepared = prepare(image, coarse, preprocessing)
     arrays = [prepared.voxels, prepared.frame.bring(expert, linear=False), prepared.labels]
-    voxels, labels, given = (_fit(array, target, edge=n == 0) for n, array in enumerate(arrays))
+    voxels, labels, given = (_fit(array, preprocessing.window, edge=n == 0) for n, array in enumerate(arrays))
     return _Crop(voxels, labels.astype(np.uint8), given.astype(np.uint8))
 
 
-def _simulated(case: Case, expert: sitk.Image, starts: Starts) -> sitk.Image:
-    """A coarse mask for a case that has none, always the same one; the expert's where no sample starts from it."""
-    if starts.coarse == 0:
-        return expert
-    if starts.simulated is None:
+def _no_start(case: Case, expert: sitk.Image, starts: Starts, *, training: bool) -> sitk.Image:
+    """What places the window of a case without a first mask, where no sample starts from it.
+
+    The expert's mask in training; what is measured must not know it and gets nothing: the image's centre.
+    """
+    if starts.coarse > 0:
         raise InputError(f"The case '{case.id}' has no coarse mask: add one to the data set or set starts.simulated.")
-    rng = np.random.default_rng(zlib.crc32(case.id.encode()))
-    coarse = sitk.GetImageFromArray(simulate(sitk.GetArrayFromImage(expert), starts.simulated, rng))
-    coarse.CopyInformation(expert)
-    return coarse
+    return expert if training else sitk.Image(expert) * 0
 
 
 def _fit(array: NDArray[Any], target: Sequence[int], *, edge: bool) -> NDArray[Any]:

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 StageWeight = Literal["paper", "uniform", "normalised"]
 
 
-def stage_weight(stage: int, stages: int, kind: StageWeight, sigma: float = 1.0) -> float:
+def stage_weight(stage: int, stages: int, kind: StageWeight, sigma: float = 1) -> float:
     """Weight of stage ``stage`` (1 ... ``stages``), equation (3.6) and its alternatives."""
     if kind == "uniform":
         return 1.0
@@ -42,13 +42,14 @@ class DiscrepancyLoss:
         alpha: weight of the Dice term, 0 to 1 (paper: 0.8).
         factor: lambda of equation (3.3) (paper: 10).
         dice_only_epochs: epochs at the start in which the Dice term stands alone (paper: 20).
-        stage_weight: see `stage_weight`.
+        stage_weight, sigma: see `stage_weight`; sigma is the least weight.
     """
 
     alpha: float = 0.8
     factor: float = 10.0
     dice_only_epochs: int = 20
     stage_weight: StageWeight = "paper"
+    sigma: float = 1
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
@@ -73,7 +74,7 @@ class DiscrepancyLoss:
             entropy = F.cross_entropy(logits, expert, reduction="none")
             weighted = (discrepancy_weight(previous, expert, self.factor) * entropy).mean()
             loss = self.alpha * dice + (1 - self.alpha) * weighted
-        return stage_weight(stage, stages, self.stage_weight) * loss
+        return stage_weight(stage, stages, self.stage_weight, self.sigma) * loss
 
 
 def foreground_dice_loss(logits: Tensor, labels: Tensor) -> Tensor:

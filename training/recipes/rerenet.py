@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
@@ -19,6 +20,7 @@ from NoisyLabelSegLib.methods.rerenet import Update, input_channels, network_inp
 from training.data.windows import Starts, Windows
 from training.losses.discrepancy import DiscrepancyLoss
 from training.recipes.parts import Parts, unwrapped, validation_dice
+from training.recipes.transfer import start_from
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class ReReNetSettings:
         inference_stages: upper bound of stages in validation and, by default, in the exported model.
         loss: see `DiscrepancyLoss`.
         starts: the mix of first masks.
+        initial: a checkpoint of a network without mask channels to start from, such as a supervised run's ``best.ckpt``;
+            empty starts from random weights.
     """
 
     stages: int = 5
@@ -40,6 +44,7 @@ class ReReNetSettings:
     inference_stages: int = 5
     loss: DiscrepancyLoss = field(default_factory=DiscrepancyLoss)
     starts: Starts = field(default_factory=Starts)
+    initial: str = ""
 
     def __post_init__(self) -> None:
         if not (1 <= self.stages <= 9 and 1 <= self.inference_stages <= 9):
@@ -52,6 +57,8 @@ class ReReNet:
     def __init__(self, settings: ReReNetSettings, parts: Parts) -> None:
         self.settings, self.parts = settings, parts
         self.network: nn.Module = parts.network(input_channels(1, parts.classes, memory=settings.memory))
+        if settings.initial:
+            start_from(self.network, Path(settings.initial))
         self.optimizer: Optimizer = parts.optimizer(self.network)
         self._validation: Windows | None = None
 

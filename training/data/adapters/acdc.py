@@ -5,6 +5,7 @@ Coarse masks are the experts', shifted at the border and with missed slices.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -30,4 +31,4 @@ def adapt(source: Path, target: Path) -> DataSet:
         coarse_path = write_labels(target / "coarseTr" / path.name, coarse, image)
         cases.append(Case(name, path, label, coarse_path, patient=patient, split=split_of(patient)))
     labels = {1: "right ventricle", 2: "myocardium", 3: "left ventricle"}
-    return DataSet("ACDC", labels, tuple(cases), "CC BY-NC-SA 4.0")
+    return DataSet("ACDC", labels, tuple(cases), "CC BY-NC-SA 4.0", asdict(COARSE))

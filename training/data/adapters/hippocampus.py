@@ -27,7 +27,8 @@ def adapt(source: Path, target: Path) -> DataSet:
         coarse = simulate(_read(labels[name]), CoarseSettings(warp=strength), np.random.default_rng((2024, number)))
         coarse_path = write_labels(target / "coarseTr" / path.name, coarse, sitk.ReadImage(str(labels[name])))
         cases.append(Case(name, path, labels[name], coarse_path, patient=name, split=split_of(name)))
-    return DataSet("MSD Hippocampus", {1: "anterior", 2: "posterior"}, tuple(cases), "CC BY-SA 4.0")
+    names = {1: "anterior", 2: "posterior"}
+    return DataSet("MSD Hippocampus", names, tuple(cases), "CC BY-SA 4.0", {"warp": strength})
 
 
 def _read(path: Path) -> np.ndarray:
