@@ -31,7 +31,7 @@ _COLORS: tuple[Color, ...] = (
     (0.580, 0.404, 0.741),
     (0.863, 0.961, 0.078),
 )
-_MOST_LABELS = 1000
+_MOST_LABELS = 255
 _TERMINOLOGY = "Tags.TerminologyEntry"
 
 

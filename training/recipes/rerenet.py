@@ -34,8 +34,7 @@ class ReReNetSettings:
         inference_stages: upper bound of stages in validation and, by default, in the exported model.
         loss: see `DiscrepancyLoss`.
         starts: the mix of first masks.
-        initial: a checkpoint of a network without mask channels to start from, such as a supervised run's ``best.ckpt``;
-            empty starts from random weights.
+        initial: a checkpoint to start from, such as a supervised run's ``best.ckpt``; empty starts from random weights.
     """
 
     stages: int = 5
