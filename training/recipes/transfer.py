@@ -13,7 +13,7 @@ from NoisyLabelSegLib.errors import InputError
 def start_from(network: nn.Module, checkpoint: Path) -> None:
     """Give ``network`` the weights of a run's ``best.ckpt``.
 
-    A convolution that sees more channels than the other run's keeps its answer at first: the weights of the new channels,
+    A convolution that sees more channels than the other run keeps its answer at first: the weights of the new channels,
     behind the known ones, are zero.
 
     Raises:
