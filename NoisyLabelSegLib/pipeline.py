@@ -5,6 +5,7 @@ The graphical interface, the command line and Python call the same function.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from NoisyLabelSegLib.inference.model import Model
 from NoisyLabelSegLib.inference.predictor import Predictor
 from NoisyLabelSegLib.inference.preprocessing import Frame, Prepared, prepare
 from NoisyLabelSegLib.methods import rerenet
-from NoisyLabelSegLib.progression import statistics
+from NoisyLabelSegLib.progression import doubts, extensions, statistics
 from NoisyLabelSegLib.provenance import provenance
 from NoisyLabelSegLib.regions import Region, is_empty, masks_of, overlap, union, within
 from NoisyLabelSegLib.result import Maps, Result
@@ -72,6 +73,7 @@ def refine(
         segmentation: the coarse masks; None starts from nothing, over the whole image.
         model: of the kind "refine". A model of one structure refines each segment on its own; one of several finds
             its structures by the segments' names or, for plain label maps, by their values.
+            The only segment of such a map gets the name, colour and terminology of a model's only structure.
         settings: see `RefineSettings`.
         progress: called with what is being done and the share done, 0 to 1; an exception it raises cancels the request.
 
@@ -90,7 +92,9 @@ def refine(
     given, remarks = (from_nothing(image, model), []) if segmentation is None else on_grid(segmentation, image)
     masks = masks_of(given)
     tasks = _tasks(given, masks, model, settings.segments, empty_allowed=segmentation is None)
-    notes += remarks + _border_remarks(image, given, masks, tasks)
+    notes += remarks + _structure_remarks(given, tasks, model)
+    given = _with_the_models_name(given, model)
+    notes += _border_remarks(image, given, masks, tasks)
     predictor = Predictor(model.network, model.device, notes.append)
     outcomes = [
         _run(image, _start(masks, task), task, model, predictor, arguments, share, keep=len(tasks) > 1)
@@ -98,6 +102,9 @@ def refine(
     ]
     stages, remarks = _all_stages(given, masks, outcomes)
     remarks = [note for outcome in outcomes for note in outcome.prepared.notes] + remarks
+    slice_axis = outcomes[0].prepared.slice_axis
+    remarks += extensions(given.names, stages[0], stages[-1], slice_axis)
+    rows = tuple(statistics(given.names, stages, image.GetSpacing(), from_nothing=segmentation is None))
     settled = {"stages": arguments.stages, "segments": list(settings.segments)}
     stopped_early = all(outcome.stopped_early for outcome in outcomes)
     seconds = time.monotonic() - started
@@ -106,10 +113,10 @@ def refine(
         image=image,
         stages=(given, *(assemble(stage, given) for stage in stages[1:])),
         probabilities=Maps(image, {names[p]: outcome.map(p) for outcome in outcomes for p in outcome.task.values}),
-        statistics=tuple(statistics(given.names, stages, image.GetSpacing())),
+        statistics=rows,
         provenance=provenance(model.description, settled, predictor.device, seconds, stopped_early),
-        notes=tuple(dict.fromkeys(notes + remarks)),
-        slice_axis=outcomes[0].prepared.slice_axis,
+        notes=tuple(dict.fromkeys(doubts(rows, len(stages)) + notes + remarks)),
+        slice_axis=slice_axis,
     )
 
 
@@ -156,6 +163,23 @@ def _tasks(
             f"Two segments mean the same structure of the model: {', '.join(given.names)}; choose segments."
         )
     return [_Task({place: value for place, value in values.items() if value is not None})]
+
+
+def _structure_remarks(given: Segmentation, tasks: Sequence[_Task], model: Model) -> list[str]:
+    """Say what a model of one structure takes segments of other names for."""
+    label, *others = model.description.labels
+    names = [given.names[place] for task in tasks for place in task.values if not others]
+    return [f"'{name}' is refined as {label.name}." for name in names if name.casefold() != label.name.casefold()]
+
+
+def _with_the_models_name(given: Segmentation, model: Model) -> Segmentation:
+    """A label map has no names: where there is no doubt what its only segment is, the model knows them."""
+    if len(given.segments) > 1 or len(model.description.labels) > 1 or not re.fullmatch(r"Label -?\d+", given.names[0]):
+        return given
+    label, segment = model.description.labels[0], given.segments[0]
+    terminology = segment.terminology or label.terminology
+    named = replace(segment, name=label.name, color=label.color, terminology=terminology)
+    return Segmentation(given.image, (named,))
 
 
 def _border_remarks(

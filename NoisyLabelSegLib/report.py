@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import html
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,7 @@ def _page(result: Result) -> str:
     model = provenance.get("model", {})
     model_line = _text(" ".join(str(model[key]) for key in ("name", "version") if model.get(key)) or "not recorded")
     view = View.of(result)
+    titles = _stage_names(result)
     masks = [HungMasks.of(result, order, view.plane) for order in range(len(result.stages[0].segments))]
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -72,12 +75,12 @@ def _page(result: Result) -> str:
 <body>
 <header>
 <h1>Segmentation refinement report</h1>
-<dl><dt>Image</dt><dd>{name}</dd><dt>Model</dt><dd>{model_line}</dd>{_header_date(provenance)}</dl>
+<dl><dt>Image</dt><dd>{name}</dd>{_header_mask(provenance)}<dt>Model</dt><dd>{model_line}</dd>{_header_date(provenance)}</dl>
 </header>
 <section><h2>Summary</h2>{_summary(result, masks)}</section>
 {_notes(result.notes)}
 {_limits(model)}
-<section><h2>Pictures</h2>{_LEGEND}{"".join(_pictures(view, hung) for hung in masks)}</section>
+<section><h2>Pictures</h2>{_LEGEND}{"".join(_pictures(view, hung, titles) for hung in masks)}</section>
 <section><h2>Measurements</h2>{_measurements(result)}</section>
 <section><h2>How this result was made</h2><div class="facts">{_origin(result)}</div></section>
 <footer>Made by NoisyLabelSeg. The pictures show only some slices: review the whole result before it is used.</footer>
@@ -86,8 +89,8 @@ def _page(result: Result) -> str:
 """
 
 
-def _pictures(view: View, hung: HungMasks) -> str:
-    titles = ["Image", *(_stage_name(stage, len(hung.stages)) for stage in range(len(hung.stages))), "Difference"]
+def _pictures(view: View, hung: HungMasks, titles: Sequence[str]) -> str:
+    titles = ["Image", *titles, "Difference"]
     lines = []
     for shown in slice_pictures(view, hung):
         what = f"{view.plane.name} slice {shown.number} of {len(view.image)}"
@@ -140,18 +143,23 @@ def _segment_summary(hung: HungMasks, rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return f"{name}: {change}."
     before, after = rows[0]["volume_mm3"], rows[-1]["volume_mm3"]
+    was, now = _volumes(before, after)
     relative = f" ({100 * (after - before) / before:+.0f} %)" if before else ""
     dice = rows[-1]["dice_to_given"]
     overlap = "" if dice is None else f"; the result overlaps the given mask with a Dice coefficient of {dice:.2f}"
-    return f"{name} was {_volume(before)} and is now {_volume(after)}{relative}: {change}{overlap}."
+    return f"{name} was {was} and is now {now}{relative}: {change}{overlap}."
 
 
-def _volume(cubic_millimetres: float) -> str:
-    if not cubic_millimetres:
-        return "empty"
-    if cubic_millimetres < 100:
-        return f"{cubic_millimetres:.3g} mm³"
-    return f"{cubic_millimetres / 1000:.2f} ml"
+def _volumes(*cubic_millimetres: float) -> list[str]:
+    """All in the one unit in which the smallest can still be read."""
+    small = any(0 < volume < 100 for volume in cubic_millimetres)
+    return [_volume(volume, small=small) if volume else "empty" for volume in cubic_millimetres]
+
+
+def _volume(cubic_millimetres: float, *, small: bool) -> str:
+    if not small:
+        return f"{cubic_millimetres / 1000:,.2f} ml"
+    return f"{cubic_millimetres:.3g} mm³" if cubic_millimetres < 100 else f"{cubic_millimetres:,.0f} mm³"
 
 
 def _notes(notes: Iterable[str]) -> str:
@@ -166,31 +174,42 @@ def _limits(model: Mapping[str, Any]) -> str:
 
 
 def _header_date(provenance: Mapping[str, Any]) -> str:
-    return f"<dt>Date and time</dt><dd>{_value(provenance['time'])}</dd>" if provenance.get("time") else ""
+    time = provenance.get("time")
+    if not time:
+        return ""
+    with suppress(ValueError):
+        time = datetime.datetime.fromisoformat(time).strftime("%Y-%m-%d %H:%M")
+    return f"<dt>Date and time</dt><dd>{_value(time)}</dd>"
 
 
-def _stage_name(stage: int, count: int) -> str:
-    if stage == 0:
-        return "Given mask"
-    return f"Stage {stage} (result)" if stage == count - 1 else f"Stage {stage}"
+def _header_mask(provenance: Mapping[str, Any]) -> str:
+    return f"<dt>Given mask</dt><dd>{_value(provenance['mask'])}</dd>" if provenance.get("mask") else ""
+
+
+def _stage_names(result: Result) -> list[str]:
+    last = len(result.stages) - 1
+    nothing = bool(result.statistics) and all(row["dice_to_given"] is None for row in result.statistics)
+    later = [f"Stage {stage} (result)" if stage == last else f"Stage {stage}" for stage in range(1, last + 1)]
+    return ["Nothing given" if nothing else "Given mask", *later]
 
 
 def _measurements(result: Result) -> str:
     headings = (
-        *("Volume (mm³)", "Volume (ml)", "Dice to given mask"),
+        *("Volume (mm³)", "Volume (ml)", "Dice to given mask", "HD95 to given mask (mm)"),
         *("HD95 to previous stage (mm)", "Voxels changed from previous stage"),
     )
-    lines = []
+    names, lines = _stage_names(result), []
     for row in result.statistics:
         volume = row["volume_mm3"]
         numbers = (
             _number(volume, 1),
             _number(None if volume is None else volume / 1000, 3),
             _number(row["dice_to_given"], 3),
+            _number(row["hd95_to_given_mm"], 2),
             _number(row["hd95_to_previous_mm"], 2),
             _number(row["changed_voxels"], 0),
         )
-        stage = _stage_name(row["stage"], len(result.stages))
+        stage = names[row["stage"]]
         cells = "".join(f"<td>{number}</td>" for number in numbers)
         start = ' class="start"' if row["stage"] == 0 else ""
         lines.append(f'<tr{start}><th scope="row">{_text(row["segment"])}</th><th scope="row">{stage}</th>{cells}</tr>')
@@ -214,7 +233,10 @@ def _origin(result: Result) -> str:
     groups = {"model": "Model", "settings": "Settings", "software": "Software"}
     run = {key: value for key, value in provenance.items() if key not in groups}
     tables = [_facts("Run", run), _facts("Input geometry", geometry)]
-    return "".join(tables + [_facts(title, provenance.get(key, {})) for key, title in groups.items()])
+    facts = {key: provenance.get(key, {}) for key in groups}
+    if "segments" in facts["settings"]:
+        facts["settings"] = {**facts["settings"], "segments": facts["settings"]["segments"] or "all"}
+    return "".join(tables + [_facts(title, facts[key]) for key, title in groups.items()])
 
 
 def _facts(title: str, facts: Mapping[str, Any]) -> str:

@@ -131,16 +131,18 @@ def slice_pictures(view: View, hung: HungMasks) -> Iterator[SlicePictures]:
 
 
 def _telling_slices(masks: Sequence[Mask], count: int = SLICES_SHOWN) -> list[int]:
-    """Slices that change most and that with the largest area, kept apart; the middle one if all are empty."""
+    """Where most was given, where most changes, then others kept apart from these; the middle one if all are empty."""
     changed = np.count_nonzero(masks[0] ^ masks[-1], axis=(1, 2))
     area = np.count_nonzero(np.logical_or.reduce(masks), axis=(1, 2))
     occupied = np.flatnonzero(area)
     if not occupied.size:
         return [len(area) // 2]
     by_change = occupied[np.lexsort((-area[occupied], -changed[occupied]))]
+    given = np.count_nonzero(masks[0], axis=(1, 2))
+    most_given = [int(np.lexsort((-changed, -given))[0])] if given.any() else []
     gap = max(1, occupied.size // (2 * count))
-    chosen: list[int] = []
-    for index in (by_change[0], np.argmax(area), *by_change[1:]):
+    chosen = list(dict.fromkeys([*most_given, int(by_change[0])]))
+    for index in (np.argmax(area), *by_change[1:]):
         if len(chosen) < count and all(abs(int(index) - other) >= gap for other in chosen):
             chosen.append(int(index))
     return chosen

@@ -40,11 +40,13 @@ class Result:
         probabilities: for each refined segment, by its identifier (see `segmentations.identifiers`), the float32
             probability map (0 to 1) behind the last stage.
         statistics: a row for each segment and stage, with the keys ``segment`` (name), ``stage``, ``volume_mm3``,
-            ``dice_to_given``, ``hd95_to_previous_mm`` (None at stage 0) and ``changed_voxels`` (against the previous
-            stage).
+            ``dice_to_given`` (None when nothing was given), ``hd95_to_given_mm`` and ``hd95_to_previous_mm`` (None at
+            stage 0 or where one of both masks is empty, the former also when nothing was given) and ``changed_voxels``
+            (against the previous stage).
         provenance: image and mask names, settings, model (name, version, sha256, licence, intended use, not for),
             software versions, device really used, seconds, time: JSON values only.
-        notes: sentences that the person should read: what was resampled, assumed, unusual.
+        notes: sentences that the person should read: first that a result barely resembles the given mask, then what
+            was resampled, assumed, unusual.
         slice_axis: the voxel axis (0 = I, 1 = J, 2 = K) along which slices are best looked at.
     """
 

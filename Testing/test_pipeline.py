@@ -17,10 +17,12 @@ from torch.nn import functional as F
 
 from NoisyLabelSegLib.bundle import ExpectedIntensity
 from NoisyLabelSegLib.errors import InputError
+from NoisyLabelSegLib.inference.checks import mask_remarks
 from NoisyLabelSegLib.inference.model import Model
 from NoisyLabelSegLib.inference.preprocessing import Intensity, Preprocessing
 from NoisyLabelSegLib.networks import build
 from NoisyLabelSegLib.pipeline import RefineSettings, refine
+from NoisyLabelSegLib.progression import doubts
 from NoisyLabelSegLib.result import Result
 from NoisyLabelSegLib.segmentations import Segment, Segmentation, identifiers
 
@@ -298,6 +300,65 @@ def test_from_nothing(scene: tuple[sitk.Image, np.ndarray, Segmentation], model:
     assert dice(mask(result.stages[-1]), truth) > 0.9
     assert result.stages[-1].names == ("lesion",)
     assert result.statistics[0]["volume_mm3"] == 0
+    assert all(row["dice_to_given"] is None and row["hd95_to_given_mm"] is None for row in result.statistics)
+    assert not any("is refined as" in note or "extended" in note for note in result.notes)
+
+
+def test_a_result_that_barely_resembles_the_given_mask_is_the_first_note(
+    scene: tuple[sitk.Image, np.ndarray, Segmentation], make_model: MakeModel
+) -> None:
+    image, _, given = scene
+    array = np.zeros_like(sitk.GetArrayFromImage(given.image))
+    array[8, 18:21, 26:29] = 1
+    tiny = sitk.GetImageFromArray(array)
+    tiny.CopyInformation(image)
+    result = refine(image, replace(given, image=tiny), make_model(Bright((0.5, 9)), TWO))
+    assert result.notes[0].startswith("The result barely resembles the given mask of 'Nodule' (Dice 0.")
+    assert result.notes[0].endswith("): check it before use.")
+    extended = (mask(result.stages[-1]).any(axis=(1, 2)) & ~array.any(axis=(1, 2))).sum()
+    assert f"The mask of 'Nodule' was extended to {extended} slices where it was empty." in result.notes
+    assert not any("barely resembles" in note for note in refine(image, given, make_model(Bright((0.5, 9)), TWO)).notes)
+
+
+@pytest.mark.parametrize(
+    ("volumes", "dice_to_given", "said"),
+    [
+        ((10.0, 170.0), 0.1, "(Dice 0.10, volume x 17)"),
+        ((10.0, 21.0), 0.64, "(Dice 0.64, volume x 2.10)"),
+        ((10.0, 0.0), 0.0, "(Dice 0.00, volume x 0.00)"),
+        ((10.0, 20.0), 0.5, ""),
+        ((0.0, 20.0), 0.0, ""),
+        ((0.0, 20.0), None, ""),
+    ],
+)
+def test_doubts(volumes: tuple[float, float], dice_to_given: float | None, said: str) -> None:
+    rows = [{"segment": "a", "volume_mm3": volume, "dice_to_given": dice_to_given} for volume in volumes]
+    sentences = doubts(rows, 2)
+    assert len(sentences) == bool(said) and all(said in sentence for sentence in sentences)
+
+
+@pytest.mark.parametrize(("name", "noted"), [("Nodule", True), ("LESION", False)])
+def test_what_segments_are_taken_for_is_said(
+    scene: tuple[sitk.Image, np.ndarray, Segmentation], model: Model, name: str, noted: bool
+) -> None:
+    image, _, given = scene
+    result = refine(image, replace(given, segments=(replace(given.segments[0], name=name),)), model)
+    assert (f"'{name}' is refined as lesion." in result.notes) == noted
+    assert result.stages[-1].segments[0].name == name
+
+
+def test_the_only_segment_of_a_label_map_gets_the_models_name_and_keeps_its_value(
+    scene: tuple[sitk.Image, np.ndarray, Segmentation], model: Model
+) -> None:
+    image, _, given = scene
+    plain = Segmentation(given.image * 7, (Segment("Label 7", 7),))
+    result = refine(image, plain, model, RefineSettings(segments=("Label 7",)))
+    label = model.description.labels[0]
+    assert "'Label 7' is refined as lesion." in result.notes
+    for stage in result.stages:
+        (segment,) = stage.segments
+        assert (segment.name, segment.label, segment.color) == (label.name, 7, label.color)
+        assert set(np.unique(sitk.GetArrayFromImage(stage.image))) == {0, 7}
 
 
 def test_statistics(scene: tuple[sitk.Image, np.ndarray, Segmentation], model: Model) -> None:
@@ -316,6 +377,9 @@ def test_statistics(scene: tuple[sitk.Image, np.ndarray, Segmentation], model: M
     assert result.statistics[0]["hd95_to_previous_mm"] is None
     assert result.statistics[0]["dice_to_given"] == 1
     assert 0 < result.statistics[1]["hd95_to_previous_mm"] < 20
+    assert result.statistics[0]["hd95_to_given_mm"] is None
+    assert result.statistics[1]["hd95_to_given_mm"] == result.statistics[1]["hd95_to_previous_mm"]
+    assert result.statistics[-1]["hd95_to_given_mm"] > 0
 
 
 def test_provenance_is_plain_json(scene: tuple[sitk.Image, np.ndarray, Segmentation], model: Model) -> None:
@@ -363,19 +427,31 @@ def test_notes(scene: tuple[sitk.Image, np.ndarray, Segmentation], model: Model)
     image, _, given = scene
     assert any("Slices are axial" in note for note in refine(image, given, model).notes)
     array = sitk.GetArrayFromImage(given.image)
-    array[:, :, 0] = 1
+    array[5:12, 10:30, 0] = 1
     border = sitk.GetImageFromArray(array)
     border.CopyInformation(image)
     notes = refine(image, replace(given, image=border), model).notes
-    assert any("'Nodule' touches the image's border" in note for note in notes)
+    assert any("'Nodule' touches the image's border (R): " in note for note in notes)
     assert len(set(notes)) == len(notes)
     low, high = ExpectedIntensity(-1000, 0.5, "low", "HU"), ExpectedIntensity(0.5, None, "high", "HU")
     anything = ExpectedIntensity(None, None, "anything", "")
     for expected, warned in (((low, high), True), ((low, anything), False), ((), False)):
         strange = replace(model, description=replace(model.description, expected_intensity=expected))
-        said = [note for note in refine(image, given, strange).notes if "is this CT?" in note]
+        notes = refine(image, given, strange).notes
+        said = [note for note in notes if "is this CT?" in note]
         assert len(said) == warned
+        doubt = "Taken for anything: it cannot be checked that this is CT."
+        assert notes.count(doubt) == (anything in expected)
         assert all("made for low (-1000 to 0.5 HU) or high (0.5 to any HU)" in note for note in said)
+
+
+@pytest.mark.parametrize(("code", "sides"), [("LPS", "R, I, S"), ("RAS", "L, I, S"), ("SLA", "I, P, A")])
+def test_the_sides_at_which_a_mask_touches_the_border_are_the_patients(code: str, sides: str) -> None:
+    orient = sitk.DICOMOrientImageFilter()
+    image = sitk.Image((8, 8, 8), sitk.sitkUInt8)
+    image.SetDirection(orient.GetDirectionCosinesFromOrientation(code))
+    (note,) = mask_remarks((slice(0, 8), slice(2, 5), slice(0, 3)), image, "a")
+    assert f"border ({sides}): " in note
 
 
 def test_what_cannot_be_refined_is_refused(scene: tuple[sitk.Image, np.ndarray, Segmentation], model: Model) -> None:

@@ -59,6 +59,7 @@ def _result(
             "stage": stage,
             "volume_mm3": float(mask.sum()),
             "dice_to_given": 1 / (stage + 1),
+            "hd95_to_given_mm": 7.25 if stage else None,
             "hd95_to_previous_mm": float("inf") if stage else None,
             "changed_voxels": stage,
         }
@@ -150,6 +151,46 @@ def test_changed_voxels_are_said_to_be_against_the_previous_stage(tmp_path: Path
     assert '<th scope="col">Voxels changed from previous stage</th>' in _written(_result(), tmp_path)
 
 
+def test_without_a_given_mask_nothing_is_compared_with_it(tmp_path: Path) -> None:
+    result = _result(masks=[EMPTY, _box((20, 24, 9))], provenance={"image": "case 1.nii.gz", "mask": None})
+    rows = tuple({**row, "dice_to_given": None, "hd95_to_given_mm": None} for row in result.statistics)
+    page = _written(replace(result, statistics=rows), tmp_path)
+    assert "<figcaption>Nothing given</figcaption>" in page and '<th scope="row">Nothing given</th>' in page
+    assert "<figcaption>Given mask</figcaption>" not in page and "Dice coefficient" not in page
+    assert "<dt>Given mask</dt>" not in page
+
+
+@pytest.mark.parametrize(
+    ("segments", "shown"),
+    [([], "<td>all</td>"), (["Nodule"], "<td>Nodule</td>")],
+)
+def test_the_header_and_settings_are_readable(tmp_path: Path, segments: list[str], shown: str) -> None:
+    provenance = {"mask": "mask.seg.nrrd", "time": "2026-11-21T02:51:07+00:00", "settings": {"segments": segments}}
+    page = _written(_result(provenance=provenance), tmp_path)
+    assert "<dt>Given mask</dt><dd>mask.seg.nrrd</dd>" in page
+    assert "<dt>Date and time</dt><dd>2026-11-21 02:51</dd>" in page
+    assert f'<th scope="row">Segments</th>{shown}' in page
+
+
+def test_the_distance_to_the_given_mask_is_in_the_table(tmp_path: Path) -> None:
+    page = _written(_result(), tmp_path)
+    assert '<th scope="col">HD95 to given mask (mm)</th>' in page and "<td>7.25</td>" in page
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (1000.0, 2500.0, "was 1.00 ml and is now 2.50 ml"),
+        (52.0, 1890.0, "was 52 mm³ and is now 1,890 mm³"),
+        (0.0, 2500.0, "was empty and is now 2.50 ml"),
+    ],
+)
+def test_both_volumes_of_a_sentence_have_one_unit(tmp_path: Path, before: float, after: float, expected: str) -> None:
+    result = _result(masks=[_box((20, 24, 9)), _box((20, 24, 9), 1)])
+    rows = tuple({**row, "volume_mm3": v} for row, v in zip(result.statistics, (before, after), strict=True))
+    assert expected in _written(replace(result, statistics=rows), tmp_path)
+
+
 EMPTY = np.zeros((9, 24, 20), np.uint8)
 
 
@@ -218,6 +259,14 @@ def test_telling_slices_hold_the_largest_change_and_the_largest_area() -> None:
     chosen = report_pictures._telling_slices([before, after])
     assert {10, 30} <= set(chosen) and len(chosen) == report_pictures.SLICES_SHOWN
     assert min(np.diff(sorted(chosen))) >= 3
+
+
+def test_telling_slices_hold_that_where_most_was_given() -> None:
+    """Even if the result has gone elsewhere, where everything changes more."""
+    before, after = np.zeros((40, 30, 30), bool), np.zeros((40, 30, 30), bool)
+    before[4, :3, :3] = before[5, :4, :4] = True
+    after[10:40] = True
+    assert 5 in report_pictures._telling_slices([before, after])
 
 
 def test_the_crop_is_zoomed_on_the_lesion_and_stays_inside() -> None:

@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="train an experiment, or go on with it")
     _experiment_arguments(train)
+    train.add_argument("--seed", type=int, default=0, help="seed of the run")
     train.add_argument("--limit", type=int, default=0, help="cases a part, for a quick look")
     train.set_defaults(command=_train)
 
@@ -57,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
 
     predict = commands.add_parser("predict", help="write a trained experiment's label maps for a part of the data set")
     _experiment_arguments(predict)
+    predict.add_argument("--seed", type=int, default=0, help="seed of the run")
     predict.add_argument("--stages", type=int, default=5)
     predict.add_argument("--split", choices=("train", "val", "test"), default="test")
     predict.add_argument("-o", "--output", type=Path, required=True, help="folder for the label maps")
@@ -64,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
 
     export = commands.add_parser("export", help="make a model bundle of a trained experiment")
     _experiment_arguments(export)
+    export.add_argument("--seed", type=int, default=0, help="seed of the run")
     export.add_argument("--card", type=Path, required=True, help="a YAML of training/cards")
     export.add_argument("--models", type=Path, default=Path("Resources/Models"), help="folder of bundles")
     export.add_argument("--overwrite", action="store_true")
@@ -86,10 +89,9 @@ def _parser() -> argparse.ArgumentParser:
 def _experiment_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("experiment", type=Path, help="a YAML of training/configs")
     parser.add_argument("--small", action="store_true", help="the setting for a small machine")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the run")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
-    parser.add_argument("--data", type=Path, default=DATA, help="folder of prepared data sets")
-    parser.add_argument("--runs", type=Path, default=RUNS, help="folder of training runs")
+    parser.add_argument("--data", type=Path, default=DATA, help="folder of prepared data sets (data)")
+    parser.add_argument("--runs", type=Path, default=RUNS, help="folder of training runs (runs)")
 
 
 def _prepare(options: argparse.Namespace) -> None:

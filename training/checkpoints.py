@@ -15,6 +15,7 @@ from NoisyLabelSegLib.bundle import UNWRITTEN, Label, ModelDescription, Network
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.inference.model import Model
 from NoisyLabelSegLib.methods.rerenet import input_channels
+from NoisyLabelSegLib.networks import build
 from training.data.coarse import CoarseSettings
 from training.experiment import Experiment
 from training.recipes.parts import Parts
@@ -77,8 +78,9 @@ def method_arguments(settings: ReReNetSettings) -> dict[str, Any]:
 
 def as_model(run: Run, device: str = "cpu") -> Model:
     """The run as the pipeline takes it, without a bundle on disk; its description says only what the data set says."""
-    recipe = run.experiment.make(run.parts)
-    recipe.network.load_state_dict(run.state_dict)
+    described = network_of(run)
+    network = build(described.name, **described.arguments)
+    network.load_state_dict(run.state_dict)
     settings = run.experiment.settings
     arguments = method_arguments(settings) if isinstance(settings, ReReNetSettings) else {}
     labels = tuple(
@@ -91,7 +93,7 @@ def as_model(run: Run, device: str = "cpu") -> Model:
         kind="refine",
         method=run.experiment.recipe,
         method_arguments=arguments,
-        network=network_of(run),
+        network=described,
         weights=UNWRITTEN,
         preprocessing={},
         labels=labels,
@@ -105,4 +107,4 @@ def as_model(run: Run, device: str = "cpu") -> Model:
         quality=(),
     )
     target = torch.device(device)
-    return Model(description, run.experiment.preprocessing, recipe.network.to(target).eval(), target)
+    return Model(description, run.experiment.preprocessing, network.to(target).eval(), target)

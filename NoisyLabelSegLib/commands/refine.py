@@ -99,7 +99,9 @@ def _changes(result: Result) -> Table:
         table.add_column(heading, justify="right")
     for place, (first, last) in enumerate(first_and_last(result)):
         volumes = (first["volume_mm3"], last["volume_mm3"], _changed_mm3(result, place))
-        table.add_row(plain(last["segment"]), *(f"{v:,.1f}" for v in volumes), f"{last['dice_to_given']:.3f}")
+        dice = last["dice_to_given"]
+        overlap = "\N{EN DASH}" if dice is None else f"{dice:.3f}"
+        table.add_row(plain(last["segment"]), *(f"{v:,.1f}" for v in volumes), overlap)
     return table
 
 

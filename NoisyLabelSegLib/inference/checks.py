@@ -11,6 +11,7 @@ from NoisyLabelSegLib.regions import Box, is_empty
 from NoisyLabelSegLib.segmentations import Segmentation
 
 EMPTY_MASK = "The mask is empty: draw something first, or ask for a start from nothing."
+_OPPOSITE = dict(zip("LRAPSI", "RLPAIS", strict=True))
 
 
 def check_image(image: sitk.Image, description: ModelDescription) -> list[str]:
@@ -23,8 +24,11 @@ def check_image(image: sitk.Image, description: ModelDescription) -> list[str]:
     voxels = sitk.GetArrayViewFromImage(image)
     low, high = float(voxels.min()), float(voxels.max())
     expected = description.expected_intensity
-    if not expected or any(alternative.fits(low, high) for alternative in expected):
+    fitting = [alternative for alternative in expected if alternative.fits(low, high)]
+    if not expected or expected[0] in fitting:
         return []
+    if fitting:
+        return [f"Taken for {fitting[0].description}: it cannot be checked that this is {description.modality}."]
     return [
         f"The image's values run from {low:g} to {high:g}, but {description.name} was made for "
         f"{' or '.join(map(str, expected))}: is this {description.modality}? The result may be wrong."
@@ -54,8 +58,21 @@ def on_grid(segmentation: Segmentation, image: sitk.Image) -> tuple[Segmentation
 
 
 def mask_remarks(box: Box, image: sitk.Image, name: str) -> list[str]:
-    """Remark on a mask that touches the image's border, where its structure may go on unseen."""
-    sides = zip(box, image.GetSize()[::-1], strict=True)
-    if not is_empty(box) and any(size > 1 and (side.start == 0 or side.stop == size) for side, size in sides):
-        return [f"The mask of '{name}' touches the image's border: the structure may go on beyond it."]
-    return []
+    """Remark on a mask that touches the image's border, where its structure may go on unseen, and say on which sides.
+
+    The sides are the patient's: L(eft), R(ight), A(nterior), P(osterior), S(uperior), I(nferior).
+    """
+    if is_empty(box):
+        return []
+    ends = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection())
+    touched = [
+        letter
+        for side, size, end in zip(box[::-1], image.GetSize(), ends, strict=True)
+        for letter, touches in ((_OPPOSITE[end], side.start == 0), (end, side.stop == size))
+        if touches and size > 1
+    ]
+    if not touched:
+        return []
+    return [
+        f"The mask of '{name}' touches the image's border ({', '.join(touched)}): the structure may go on beyond it."
+    ]
