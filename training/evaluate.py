@@ -1,4 +1,4 @@
-"""Measuring runs on a part of the data set that training and choice of settings never saw: tables and paired tests."""
+"""Measuring runs on a part of the data set that training never saw: tables and paired tests."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -166,32 +167,25 @@ def paired(rows: Sequence[Sequence[Row]], others: Sequence[Sequence[Row]]) -> tu
     Each argument holds the rows of several seeds; a patient's value is the mean over seeds and rows, so that neither
     seeds nor the slices of one patient are counted as independent.
     """
-    ours, theirs = _by_patient(rows), _by_patient(others)
+    ours, theirs = (_mean_dice_by("patient", chain.from_iterable(seeds)) for seeds in (rows, others))
     differences = np.array([ours[patient] - theirs[patient] for patient in sorted(ours.keys() & theirs.keys())])
     if not differences.any():
         return 0.0, 1.0
     return float(differences.mean()), float(wilcoxon(differences).pvalue)
 
 
-def _by_patient(seeds: Sequence[Sequence[Row]]) -> Mapping[str, float]:
+def _mean_dice_by(key: str, rows: Iterable[Row]) -> dict[str, float]:
+    """Mean Dice of the rows of each patient or case."""
     values = defaultdict(list)
-    for rows in seeds:
-        for row in rows:
-            values[row["patient"]].append(row["dice"])
-    return {patient: float(np.mean(dice)) for patient, dice in values.items()}
+    for row in rows:
+        values[row[key]].append(row["dice"])
+    return {name: float(np.mean(dice)) for name, dice in values.items()}
 
 
 def worse_than_given(rows: Sequence[Row], stage: int, by: float = 0.02) -> float:
     """Share of cases whose Dice (mean over labels) lies more than ``by`` below the coarse mask's."""
-    before, after = (_by_case(of_stage(rows, s, slices=False)) for s in (0, stage))
+    before, after = (_mean_dice_by("case", of_stage(rows, s, slices=False)) for s in (0, stage))
     return float(np.mean([after[case] < before[case] - by for case in before]))
-
-
-def _by_case(rows: Iterable[Row]) -> dict[str, float]:
-    values = defaultdict(list)
-    for row in rows:
-        values[row["case"]].append(row["dice"])
-    return {case: float(np.mean(dice)) for case, dice in values.items()}
 
 
 def report(name: str, seeds: Sequence[Sequence[Row]], *, slices: bool) -> Row:

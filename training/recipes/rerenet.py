@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from NoisyLabelSegLib.methods.rerenet import Update, input_channels, network_input, refine
+from NoisyLabelSegLib.methods.rerenet import Update, check_stages, input_channels, network_input, refine
 from training.data.windows import Starts, Windows
 from training.losses.discrepancy import DiscrepancyLoss
 from training.recipes.parts import Parts, unwrapped, validation_dice
@@ -46,8 +46,8 @@ class ReReNetSettings:
     initial: str = ""
 
     def __post_init__(self) -> None:
-        if not (1 <= self.stages <= 9 and 1 <= self.inference_stages <= 9):
-            raise ValueError("stages and inference_stages must lie between 1 and 9")
+        check_stages(self.stages)
+        check_stages(self.inference_stages)
 
 
 class ReReNet:
