@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +19,8 @@ from NoisyLabelSegLib.files import refine_files
 from NoisyLabelSegLib.inference.model import Model, load_model
 from NoisyLabelSegLib.outputs import Outputs, refuse_inputs
 from NoisyLabelSegLib.pipeline import RefineSettings
+from NoisyLabelSegLib.progress import Progress, Step, silent
 from NoisyLabelSegLib.summary import DONE, FAILED, Summary
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -64,13 +63,13 @@ class _Job:
     request: str
 
 
-def run_batch(batch: Batch, cases: Sequence[Case], progress: Progress = lambda text, done: None) -> Outcome:
+def run_batch(batch: Batch, cases: Sequence[Case], progress: Progress = silent) -> Outcome:
     """Refine every case that is not done yet; after each, summary.csv says how it went.
 
     Args:
         batch: what to do.
         cases: with different ids.
-        progress: called with the case at hand and the share done, 0 to 1.
+        progress: told the case at hand.
 
     Raises:
         InputError: before anything is computed, when the model or the folder cannot be used, or the folder holds files
@@ -90,10 +89,10 @@ def run_batch(batch: Batch, cases: Sequence[Case], progress: Progress = lambda t
     if pending:
         model = load_model(batch.model, batch.device)
         for number, job in enumerate(pending):
-            progress(job.case.id, number / len(pending))
+            progress(Step(job.case.id, number / len(pending)))
             if message := _run(job, model, batch, summary):
                 failed[job.case.id] = message
-    progress("", 1)
+    progress(Step("", 1))
     done = tuple(job.case.id for job in pending if job.case.id not in failed)
     return Outcome(done, tuple(job.case.id for job in jobs if job not in pending), failed)
 

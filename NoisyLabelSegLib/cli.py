@@ -69,7 +69,20 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--overwrite", action="store_true", help="replace the files of an earlier demonstration")
     _add_device(demo)
     demo.set_defaults(run=_command("demo", "run"))
+    worker = commands.add_parser("worker", parents=[common], help="compute for 3D Slicer, which starts this itself")
+    worker.add_argument("--idle", type=_seconds, default=600, metavar="SECONDS", help="end when unused; default: 600")
+    worker.set_defaults(run=_command("worker", "run"))
     return parser
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
+    if not 0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"give a number of seconds, not '{text}'")
+    return value
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from NoisyLabelSegLib.images import read_image
 from NoisyLabelSegLib.inference.model import Model
 from NoisyLabelSegLib.outputs import Outputs
 from NoisyLabelSegLib.pipeline import RefineSettings, refine
+from NoisyLabelSegLib.progress import Progress, silent
 from NoisyLabelSegLib.result import Result
 from NoisyLabelSegLib.segmentations import read_segmentation
 
@@ -21,14 +21,14 @@ def refine_files(
     model: Model,
     settings: RefineSettings,
     outputs: Outputs,
-    progress: Callable[[str, float], None] = lambda text, done: None,
+    progress: Progress = silent,
 ) -> tuple[Result, list[Path]]:
     """Read, refine and write; return the result and the files written.
 
     Args:
         image: an image file or a folder of DICOM slices.
         mask: a segmentation file; None starts from nothing.
-        model, settings, progress: see `pipeline.refine`.
+        model, settings, progress: see `pipeline.refine_part`.
         outputs: already checked, see `Outputs.check`.
 
     Raises:

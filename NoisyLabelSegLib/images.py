@@ -9,17 +9,18 @@ import gzip
 import os
 import uuid
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import product
 from math import prod
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
 
 from .errors import InputError
+from .grid import Grid
 
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
 
@@ -199,36 +200,29 @@ def _dicom_numbers(reader: sitk.ImageSeriesReader, count: int, tag: str, length:
         raise InputError(f"{folder} has DICOM slices without position or orientation: {_LOAD_IN_SLICER}.") from error
 
 
-def require_finite(image: sitk.Image, what: str) -> None:
-    """Raise InputError if a voxel of `image` is NaN or infinite; `what` names the image in the sentence."""
-    array = sitk.GetArrayViewFromImage(image)
+def require_finite(voxels: sitk.Image | NDArray[Any], what: str, start: Sequence[int] = (0, 0, 0)) -> None:
+    """Raise InputError if a voxel is NaN or infinite.
+
+    Args:
+        voxels: an image or its array, or a part of the array.
+        what: names the image in the sentence.
+        start: where the part begins, in array order.
+    """
+    array = sitk.GetArrayViewFromImage(voxels) if isinstance(voxels, sitk.Image) else voxels
     if not np.issubdtype(array.dtype, np.floating):
         return
     bad = ~np.isfinite(array)
     if bad.any():
-        first = np.unravel_index(int(bad.argmax()), bad.shape)[2::-1]
+        first = np.add(np.unravel_index(int(bad.argmax()), bad.shape)[:3], start)[::-1]
         raise InputError(
             f"{what} has {int(bad.sum())} voxels that are not a number or infinite, the first at IJK "
             f"({', '.join(str(int(i)) for i in first)}): replace them before use."
         )
 
 
-def is_constant(image: sitk.Image) -> bool:
-    """True if all voxels have the same value, so that there is nothing to segment."""
-    array = sitk.GetArrayViewFromImage(image)
-    return bool(array.min() == array.max())
-
-
 def same_grid(a: sitk.Image, b: sitk.Image, tolerance: float = 1e-3) -> bool:
-    """True if voxel by voxel both images lie at the same place.
-
-    Sizes must agree, and no voxel centre may be more than `tolerance` voxels of `a`, along any axis, from its
-    counterpart; comparing the eight corners covers spacing, origin and direction at once.
-    """
-    if a.GetSize() != b.GetSize():
-        return False
-    corners = np.array(list(product(*((0, n - 1) for n in a.GetSize()))), float)
-    return bool(np.abs(_to_index(a, _to_point(b, corners)) - corners).max() <= tolerance)
+    """True if voxel by voxel both images lie at the same place: see `Grid.same_as`."""
+    return Grid.of(a).same_as(Grid.of(b), tolerance)
 
 
 def overlap_fraction(mask_image: sitk.Image, image: sitk.Image) -> float:
@@ -240,22 +234,9 @@ def overlap_fraction(mask_image: sitk.Image, image: sitk.Image) -> float:
     foreground = np.argwhere(array.any(axis=3) if array.ndim == 4 else array)[:, ::-1]
     if not len(foreground):
         return 0.0
-    index = _to_index(image, _to_point(mask_image, foreground))
+    index = Grid.of(image).to_index(Grid.of(mask_image).to_physical(foreground))
     edge = 0.5 + 1e-6
     return float(((index >= -edge) & (index <= np.array(image.GetSize()) - 1 + edge)).all(axis=1).mean())
-
-
-def _matrix(image: sitk.Image) -> np.ndarray:
-    """The 3 by 3 matrix from index steps to millimetres."""
-    return np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
-
-
-def _to_point(image: sitk.Image, index: np.ndarray) -> np.ndarray:
-    return index @ _matrix(image).T + image.GetOrigin()
-
-
-def _to_index(image: sitk.Image, points: np.ndarray) -> np.ndarray:
-    return (points - image.GetOrigin()) @ np.linalg.inv(_matrix(image)).T
 
 
 def resample_to(

@@ -11,6 +11,7 @@ from typing import Any
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.images import write_atomically
 from NoisyLabelSegLib.result import Result
+from NoisyLabelSegLib.tables import harmless
 
 COLUMNS = (
     "id",
@@ -60,7 +61,7 @@ class Summary:
 
     def _set(self, case: str, rows: list[Row]) -> None:
         full = [{**dict.fromkeys(COLUMNS, ""), **row, "id": case} for row in rows]
-        self._rows[case] = [{column: _harmless(text) for column, text in row.items()} for row in full]
+        self._rows[case] = [{column: harmless(text) for column, text in row.items()} for row in full]
         write_atomically(self.path, self._write)
 
     def _write(self, path: Path) -> None:
@@ -69,12 +70,6 @@ class Summary:
             writer.writeheader()
             for rows in self._rows.values():
                 writer.writerows(rows)
-
-
-def _harmless(text: str) -> str:
-    """One line, and text to a spreadsheet too, which would take it for a formula: names come from strangers' files."""
-    line = " ".join(text.split())
-    return f"'{line}" if line.startswith(("=", "+", "-", "@")) else line
 
 
 def _read(path: Path) -> list[Row]:

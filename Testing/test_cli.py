@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import shutil
@@ -538,6 +539,28 @@ def test_the_demonstration_can_be_started_again_and_again(
     assert "Dice to the expert's mask: 1.000 before" in capsys.readouterr().out
     assert names(str(demo.FOLDER)) == {"refined.seg.nrrd", "report.html", "figures.json"}
     assert run("demo", "-o", demo.FOLDER) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "terminal", "sentence"),
+    [
+        ((), True, "The worker talks to a program, such as 3D Slicer, not to a person"),
+        (("--idle", "0"), False, "argument --idle: give a number of seconds, not '0'"),
+        (("--idle", "soon"), False, "argument --idle: give a number of seconds, not 'soon'"),
+    ],
+)
+def test_the_worker_is_not_for_persons(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    terminal: bool,
+    sentence: str,
+) -> None:
+    stdin = io.StringIO()
+    monkeypatch.setattr(stdin, "isatty", lambda: terminal)
+    monkeypatch.setattr(sys, "stdin", stdin)
+    assert run("worker", *arguments) == 2
+    assert sentence in capsys.readouterr().err
 
 
 def test_text_of_strangers_cannot_steer_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

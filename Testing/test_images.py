@@ -10,7 +10,6 @@ import SimpleITK as sitk
 
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.images import (
-    is_constant,
     overlap_fraction,
     read_image,
     require_finite,
@@ -181,13 +180,9 @@ def test_require_finite_counts_the_voxels_and_names_the_first() -> None:
     image[4, 5, 6] = float("inf")
     with pytest.raises(InputError, match=r"T1 has 2 voxels .* IJK \(3, 2, 1\)"):
         require_finite(image, "T1")
-
-
-def test_is_constant() -> None:
-    image = sitk.Image([3, 4, 5], sitk.sitkInt16) + 7
-    assert is_constant(image)
-    image[0, 0, 0] = 8
-    assert not is_constant(image)
+    part = sitk.GetArrayViewFromImage(image)[2:, 1:, 3:]
+    with pytest.raises(InputError, match=r"T1 has 1 voxels .* IJK \(4, 5, 6\)"):
+        require_finite(part, "T1", (2, 1, 3))
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -17,12 +19,19 @@ from torch.nn import functional as F
 
 from NoisyLabelSegLib.bundle import ExpectedIntensity
 from NoisyLabelSegLib.errors import InputError
+from NoisyLabelSegLib.grid import Grid
+from NoisyLabelSegLib.inference import predictor
 from NoisyLabelSegLib.inference.checks import mask_remarks
 from NoisyLabelSegLib.inference.model import Model
-from NoisyLabelSegLib.inference.preprocessing import Intensity, Preprocessing
+from NoisyLabelSegLib.inference.preprocessing import Intensity, Preprocessing, needed_box
 from NoisyLabelSegLib.networks import build
+from NoisyLabelSegLib.outcome import Outcome
+from NoisyLabelSegLib.part import Part
 from NoisyLabelSegLib.pipeline import RefineSettings, refine
+from NoisyLabelSegLib.progress import Step
 from NoisyLabelSegLib.progression import doubts
+from NoisyLabelSegLib.refinement import refine_part
+from NoisyLabelSegLib.regions import Region, masks_of, region_of
 from NoisyLabelSegLib.result import Result
 from NoisyLabelSegLib.segmentations import Segment, Segmentation, identifiers
 
@@ -413,14 +422,201 @@ def test_progress_rises_and_its_exception_cancels(
 ) -> None:
     image, _, given = scene
     seen: list[float] = []
-    refine(image, given, model, progress=lambda text, done: seen.append(done))
-    assert seen == sorted(seen) and 0 < seen[0] <= seen[-1] <= 1
+    refine(image, given, model, progress=lambda step: seen.append(step.done))
+    assert seen == sorted(seen) and seen[0] == 0 < seen[-1] <= 1
 
-    def cancel(text: str, done: float) -> None:
+    def cancel(step: Step) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         refine(image, given, model, progress=cancel)
+
+
+def test_each_slice_is_told_and_a_cancel_works_between_two(
+    scene: tuple[sitk.Image, np.ndarray, Segmentation], model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, _, given = scene
+    monkeypatch.setattr(predictor, "CPU_VOXELS", 1)
+    steps: list[Step] = []
+    refine(image, given, model, RefineSettings(stages=2), steps.append)
+    first = [step for step in steps if step.stage == 1]
+    slices = first[0].slices
+    assert [step.slice for step in first] == list(range(slices + 1))
+    assert first[3].text == f"stage 1 of at most 2, slice 3 of {slices}"
+    assert first[3].done == pytest.approx(3 / slices / 2)
+    assert {(step.stages, step.device) for step in steps} == {(2, "cpu")}
+
+    def cancel(step: Step) -> None:
+        if step.slice == 3:
+            raise KeyboardInterrupt
+
+    seen: list[int] = []
+    watched = replace(model, network=Counted(model.network, seen))
+    with pytest.raises(KeyboardInterrupt):
+        refine(image, given, watched, progress=cancel)
+    assert seen == [1, 1, 1]
+
+
+class Counted(nn.Module):
+    """Another network, and how many items it got each time."""
+
+    def __init__(self, network: nn.Module, seen: list[int]) -> None:
+        super().__init__()
+        self.network, self.seen = network, seen
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.seen.append(len(inputs))
+        return self.network(inputs)
+
+
+def test_the_segment_at_hand_is_told_where_there_are_several(
+    make_image: MakeImage, ellipsoid: Ellipsoid, make_model: MakeModel
+) -> None:
+    image, given = two_segments(make_image, ellipsoid)
+    steps: list[Step] = []
+    refine(image, given, make_model(Bright((0.2, 9)), TWO), progress=steps.append)
+    assert [step.done for step in steps] == sorted(step.done for step in steps)
+    assert {step.text.partition(": ")[0] for step in steps} == {"first", "second"}
+    assert all(step.done >= 0.5 for step in steps if step.text.startswith("second"))
+
+
+PARTS = {
+    "2D": TWO,
+    "2D, each slice on its own": replace(TWO, intensity=Intensity("z-score", "slice")),
+    "2D, one slice": replace(TWO, margin=3),
+    "2D resampled": replace(TWO, spacing=(1.1, 0.9)),
+    "3D": replace(THREE, intensity=Intensity("z-score", "case")),
+    "3D resampled": RESAMPLED,
+}
+
+
+def odd_case(make_image: MakeImage, code: str, masks: Sequence[np.ndarray]) -> tuple[sitk.Image, list[Region]]:
+    """Noise over an oblique grid whose axes lie as the code says, and masks in regions of it."""
+    c, s = np.cos(0.2), np.sin(0.2)
+    oblique = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
+    rng = np.random.default_rng(4)
+    structure = np.clip(sum(mask.astype(float) for mask in masks), 0, 1)
+    image = sitk.DICOMOrient(make_image((structure + rng.normal(0, 0.4, structure.shape)).astype(np.float32)), code)
+    turned = [sitk.DICOMOrient(make_image(mask.astype(np.uint8)), code) for mask in masks]
+    image.SetDirection((oblique @ np.reshape(image.GetDirection(), (3, 3))).ravel().tolist())
+    return image, [Region(r.box, r.values > 0) for r in map(region_of, turned)]
+
+
+def needed(whole: Part, masks: Sequence[Region], model: Model) -> Part:
+    box = needed_box(whole.grid, [mask.box for mask in masks], model.preprocessing)
+    return replace(whole, voxels=Region(box, whole.voxels.values[box].copy()))
+
+
+def assert_same(a: Outcome, b: Outcome, grid: Grid) -> None:
+    """To the last bit, but for time."""
+    assert (a.segments, a.statistics, a.notes, a.slice_axis) == (b.segments, b.statistics, b.notes, b.slice_axis)
+    assert [len(stage) for stage in a.stages] == [len(stage) for stage in b.stages]
+    box = grid.whole_box()
+    for one, other in zip(chain(*a.stages), chain(*b.stages), strict=True):
+        assert np.array_equal(one.cut(box), other.cut(box))
+    for first, second in zip(a.maps, b.maps, strict=True):
+        assert (first.name, first.segment) == (second.name, second.segment)
+        assert np.array_equal(first.region.cut(box), second.region.cut(box))
+    changing = {"seconds", "time"}
+    assert {k: v for k, v in a.provenance.items() if k not in changing} == {
+        k: v for k, v in b.provenance.items() if k not in changing
+    }
+
+
+@pytest.mark.parametrize("preprocessing", PARTS.values(), ids=PARTS)
+@pytest.mark.parametrize("code", ["LPS", "RAS", "PIR", "SLA"])
+def test_a_part_gives_what_the_whole_gives(
+    make_image: MakeImage, ellipsoid: Ellipsoid, make_model: MakeModel, code: str, preprocessing: Preprocessing
+) -> None:
+    """A network of random weights changes its mind about any voxel that differs in any bit."""
+    shape = (22, 70, 75)
+    inner, border = ellipsoid(shape, (10, 30, 33), (2, 5, 6)), ellipsoid(shape, (21, 69, 40), (4, 6, 7))
+    flat = np.zeros(shape, bool)
+    flat[9, 20:29, 10:20] = True
+    for masks, names in (([inner], ["lesion"]), ([inner, border, flat], ["lesion", "b", "c"]), ([flat], ["x"])):
+        image, given = odd_case(make_image, code, masks)
+        segments = [Segment(name, 1, id=name) for name in names]
+        model = networks(make_model, preprocessing, "random U-Net")
+        whole = Part.whole(image)
+        part = needed(whole, given, model)
+        assert part.voxels.values.size < whole.voxels.values.size
+        expected = refine_part(whole, segments, given, model)
+        assert_same(refine_part(part, segments, given, model), expected, whole.grid)
+        assert len(expected.stages) > 1 and any(mask.values.any() for mask in expected.stages[-1])
+
+
+@pytest.mark.parametrize("preprocessing", PARTS.values(), ids=PARTS)
+def test_a_part_gives_what_the_whole_gives_for_several_structures(
+    make_image: MakeImage, ellipsoid: Ellipsoid, make_model: MakeModel, preprocessing: Preprocessing
+) -> None:
+    shape = (22, 60, 75)
+    masks = [ellipsoid(shape, (9, 30, 30), (3, 5, 6)), ellipsoid(shape, (11, 38, 40), (3, 6, 5))]
+    image, given = odd_case(make_image, "RAS", masks)
+    torch.manual_seed(1)
+    arguments = {"in_channels": 3, "out_channels": 3, "features": [4] * 6, "norm": "instance"}
+    network = build("unet", spatial_dims=preprocessing.dimensions, **arguments)
+    model = make_model(network, preprocessing, ("one", "two"))
+    whole, segments = Part.whole(image), [Segment("two", 1, id="2"), Segment("one", 1, id="1")]
+    expected = refine_part(whole, segments, given, model)
+    assert_same(refine_part(needed(whole, given, model), segments, given, model), expected, whole.grid)
+
+
+def test_whole_images_and_parts_share_one_way(scene: tuple[sitk.Image, np.ndarray, Segmentation], model: Model) -> None:
+    image, _, given = scene
+    whole, masks = Part.whole(image), masks_of(given)
+    result, outcome = (
+        refine(image, given, model),
+        refine_part(needed(whole, masks, model), given.segments, masks, model),
+    )
+    for stage, regions in zip(result.stages, outcome.stages, strict=True):
+        assert np.array_equal(mask(stage), regions[0].cut(whole.grid.whole_box()))
+    assert (result.statistics, result.notes) == (outcome.statistics, outcome.notes)
+    (probability,) = outcome.maps
+    assert (probability.name, probability.segment, probability.minimum, probability.maximum) == (
+        "probability",
+        "N1",
+        0,
+        1,
+    )
+    assert np.array_equal(
+        sitk.GetArrayFromImage(result.probabilities["N1"]), probability.region.cut(whole.grid.whole_box())
+    )
+
+
+def test_remarks_are_those_of_the_whole_image(scene: tuple[sitk.Image, np.ndarray, Segmentation], model: Model) -> None:
+    image, _, given = scene
+    whole, masks = Part.whole(image), masks_of(given)
+    part = needed(whole, masks, model)
+    assert not any("border" in note for note in refine_part(part, given.segments, masks, model).notes)
+    flat = replace(part, voxels=Region(part.voxels.box, part.voxels.values * 0))
+    refine_part(flat, given.segments, masks, model)  # constant is only what is sent
+    for value_range, sentence in (((0, 0), "same value everywhere"), ((0, float("nan")), "not a number")):
+        with pytest.raises(InputError, match=sentence):
+            refine_part(replace(part, value_range=value_range), given.segments, masks, model)
+    expected = ExpectedIntensity(-1000, 3000, "CT", "HU", lowest_below=-300)
+    strict = replace(model, description=replace(model.description, expected_intensity=(expected,)))
+    for low, warned in ((-1000, False), (0, True)):
+        notes = refine_part(replace(part, value_range=(low, 9)), given.segments, masks, strict).notes
+        assert any("is this CT?" in note for note in notes) == warned
+    with pytest.raises(ValueError, match="do not hold the crop"):
+        refine_part(replace(part, voxels=masks[0]), given.segments, masks, model)
+
+
+def test_neighbours_that_are_not_refined_do_not_matter(
+    make_image: MakeImage, ellipsoid: Ellipsoid, make_model: MakeModel
+) -> None:
+    """Who sends the chosen segments alone gets what who sends all of them gets."""
+    image, given = two_segments(make_image, ellipsoid)
+    wide = make_model(Bright((0.2, 9)), Preprocessing(2, (128, 128), 8, (), 16, TWO.intensity))
+    first, second = masks_of(given)
+    others = [*given.segments, Segment("third", 1, id="c")]
+    chosen = RefineSettings(segments=("first", "second"))
+    apart = refine_part(Part.whole(image), given.segments, [first, second], wide)
+    all_three = refine_part(Part.whole(image), others, [first, second, first], wide, chosen)
+    assert any("grew into each other" in note for note in apart.notes)
+    for alone, among in zip(apart.stages, all_three.stages, strict=True):
+        assert all(np.array_equal(a.values, b.values) for a, b in zip(alone, among[:2], strict=True))
+    assert np.array_equal(all_three.stages[-1][2].values, first.values)
 
 
 def test_notes(scene: tuple[sitk.Image, np.ndarray, Segmentation], model: Model) -> None:
@@ -450,7 +646,7 @@ def test_the_sides_at_which_a_mask_touches_the_border_are_the_patients(code: str
     orient = sitk.DICOMOrientImageFilter()
     image = sitk.Image((8, 8, 8), sitk.sitkUInt8)
     image.SetDirection(orient.GetDirectionCosinesFromOrientation(code))
-    (note,) = mask_remarks((slice(0, 8), slice(2, 5), slice(0, 3)), image, "a")
+    (note,) = mask_remarks((slice(0, 8), slice(2, 5), slice(0, 3)), Grid.of(image), "a")
     assert f"border ({sides}): " in note
 
 

@@ -51,11 +51,47 @@ def test_large_inputs_go_through_windows_with_the_same_result(shape: tuple[int, 
 
 
 @pytest.mark.parametrize(
+    ("shape", "told"),
+    [
+        ((5, 2, 16, 24), [5]),
+        ((70, 2, 16, 16), [32, 64, 70]),
+        ((5, 2, 256, 256), [2, 4, 5]),
+        ((2, 2, 512, 512), [1, 2]),
+        ((2, 2, 8, 16, 24), [2]),
+        ((2, 2, 600, 24), [0.5, 1, 1.5, 2, 2]),
+        ((1, 2, 130, 40, 200), [0.25, 0.5, 0.75, 1, 1]),
+    ],
+    ids=str,
+)
+def test_it_tells_how_far_it_is(shape: tuple[int, ...], told: list[float]) -> None:
+    """A CPU takes large slices a few at a time, so that the person is heard in between."""
+    heard: list[tuple[float, int]] = []
+    predict = Predictor(Pointwise(), CPU)
+    predict.report = lambda done, items: heard.append((done, items))
+    predict(torch.randn(shape))
+    assert heard == [(done, shape[0]) for done in told]
+
+
+@pytest.mark.parametrize("shape", [(4, 2, 512, 512), (1, 2, 700, 700)])
+def test_an_exception_while_telling_ends_the_prediction(shape: tuple[int, ...]) -> None:
+    def stop(done: float, items: int) -> None:
+        raise KeyboardInterrupt
+
+    network = Pointwise()
+    predict = Predictor(network, CPU)
+    predict.report = stop
+    with pytest.raises(KeyboardInterrupt):
+        predict(torch.randn(shape))
+    assert network.calls == 1
+
+
+@pytest.mark.parametrize(
     ("shape", "capacity", "said"),
     [
         ((20, 2, 16, 16), 5 * 256, ["batches of 10", "batches of 5"]),
         ((64, 2, 16, 16), 16 * 256, ["batches of 16"]),
-        ((2, 2, 300, 300), 256 * 256, ["batches of 1", "windows of 256"]),
+        ((3, 2, 200, 200), 128 * 128, ["batches of 1", "windows of 128"]),
+        ((2, 2, 300, 300), 256 * 256, ["windows of 256"]),
         ((1, 2, 300, 300), 128 * 128, ["windows of 256", "windows of 128"]),
         ((1, 2, 100, 80, 80), 96 * 80 * 80, ["windows of 96"]),
         ((1, 2, 90, 80, 80), 64**3, ["windows of 64"]),
@@ -75,8 +111,8 @@ def test_each_step_down_is_said_and_the_result_is_right(shape: tuple[int, ...], 
 def test_too_little_memory_ends_in_a_sentence() -> None:
     heard = list[str]()
     with pytest.raises(InputError, match="not enough memory"):
-        Predictor(Pointwise(100), CPU, heard.append)(torch.randn(4, 2, 300, 300))
-    assert len(heard) == 4
+        Predictor(Pointwise(100), CPU, heard.append)(torch.randn(4, 2, 180, 180))
+    assert len(heard) == 3
 
 
 def test_the_last_step_is_the_cpu() -> None:

@@ -22,7 +22,7 @@ from NoisyLabelSegLib.bundle.description import (
     Weights,
 )
 from NoisyLabelSegLib.bundle.folder import Bundle, load_bundle
-from NoisyLabelSegLib.bundle.importing import import_bundle
+from NoisyLabelSegLib.bundle.importing import import_bundle, is_own, remove_bundle
 from NoisyLabelSegLib.bundle.search import BrokenBundle, find_bundle, list_bundles, search_folders, user_folder
 from NoisyLabelSegLib.bundle.writing import write_bundle
 
@@ -39,8 +39,10 @@ __all__ = [
     "Weights",
     "find_bundle",
     "import_bundle",
+    "is_own",
     "list_bundles",
     "load_bundle",
+    "remove_bundle",
     "search_folders",
     "user_folder",
     "write_bundle",

@@ -207,6 +207,33 @@ class ModelDescription:
         values = [label.value for label in self.labels]
         _require(len(set(values)) == len(values), "labels must have different values.")
 
+    def structure_of(self, segment: str) -> Label | None:
+        """What a segment of this name is to the model: its only structure, or the one of that name or "Label <value>".
+
+        None when the model does not know it; upper and lower case are the same.
+        """
+        if len(self.labels) == 1:
+            return self.labels[0]
+        named = {f"Label {label.value}".casefold(): label for label in self.labels}
+        named |= {label.name.casefold(): label for label in self.labels}
+        return named.get(segment.casefold())
+
+    def remark_on_values(self, low: float, high: float) -> str:
+        """What is to be said about an image whose values run from ``low`` to ``high``; empty when they are as expected.
+
+        Only the first expected kind of values is beyond doubt: the others are conversions that lost their unit.
+        """
+        expected = self.expected_intensity
+        fitting = [kind for kind in expected if kind.fits(low, high)]
+        if not expected or expected[0] in fitting:
+            return ""
+        if fitting:
+            return f"Taken for {fitting[0].description}: it cannot be checked that this is {self.modality}."
+        return (
+            f"The image's values run from {low:g} to {high:g}, but {self.name} was made for "
+            f"{' or '.join(map(str, expected))}: is this {self.modality}? The result may be wrong."
+        )
+
 
 def read_description(path: Path) -> ModelDescription:
     """Read ``configs/model.json``.

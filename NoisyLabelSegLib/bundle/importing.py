@@ -1,4 +1,4 @@
-"""Copy a model, a folder or a zip file, among the person's own models."""
+"""Copy a model, a folder or a zip file, among the person's own models, and remove one of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from NoisyLabelSegLib.bundle.folder import DESCRIPTION, Bundle, check_amount, check_suffix, load_bundle
-from NoisyLabelSegLib.bundle.search import user_folder
+from NoisyLabelSegLib.bundle.search import list_bundles, user_folder
 from NoisyLabelSegLib.bundle.staging import staged
 from NoisyLabelSegLib.errors import InputError
 
@@ -41,6 +41,33 @@ def import_bundle(folder_or_zip: Path | str, overwrite: bool = False) -> Bundle:
         except Exception as error:  # a stranger's zip fails anywhere inside zipfile, as any exception
             raise InputError(f"'{source}' cannot be unpacked as a zip file: {error}.") from error
         return _install(load_bundle(folder), overwrite)
+
+
+def remove_bundle(name: str) -> None:
+    """Delete one of the person's own models.
+
+    Args:
+        name: the model's; of one that cannot be used its folder's.
+
+    Raises:
+        InputError: when none of the person's own models is called so, or it cannot be deleted.
+    """
+    own = [bundle for bundle in list_bundles() if is_own(bundle.folder)]
+    named = [b.folder for b in own if (b.description.name if isinstance(b, Bundle) else b.folder.name) == name]
+    if not named:
+        raise InputError(f"'{name}' is none of your own models in {user_folder()}: only these can be removed.")
+    try:
+        # At once out of the list of models, whatever happens while the files are deleted.
+        hidden = Path(tempfile.mkdtemp(prefix=".removed-", dir=named[0].parent))
+        named[0].rename(hidden / "model")
+        shutil.rmtree(hidden)
+    except OSError as error:
+        raise InputError(f"The model '{named[0]}' cannot be removed: {error}.") from error
+
+
+def is_own(folder: Path) -> bool:
+    """Whether a model's folder is among the person's own ones."""
+    return folder.parent.resolve() == user_folder().resolve()
 
 
 def _install(bundle: Bundle, overwrite: bool) -> Bundle:

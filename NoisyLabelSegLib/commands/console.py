@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from NoisyLabelSegLib.progress import Step
+
 WIDTH_OF_FILES = 160
 
 
@@ -34,10 +36,10 @@ def tell(kind: str, sentence: object, style: str = "yellow") -> None:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[str, float], None]]:
+def progress_bar() -> Iterator[Callable[[Step], None]]:
     """A bar on stderr, if that is a terminal, that leaves nothing behind; gives what is to be called."""
     out = console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
         task = bar.add_task("", total=1.0)
-        yield lambda text, done: bar.update(task, description=str(plain(text)), completed=done)
+        yield lambda step: bar.update(task, description=str(plain(step.text)), completed=step.done)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from NoisyLabelSegLib.commands.console import console, plain
 from NoisyLabelSegLib.errors import InputError
+from NoisyLabelSegLib.sample_data import sample_folder
 
 if TYPE_CHECKING:
     from NoisyLabelSegLib.segmentations import Segmentation
@@ -39,13 +39,6 @@ def run(arguments: argparse.Namespace) -> int:
     before, after = (_dice(stage, sample / "expert.seg.nrrd") for stage in (result.stages[0], result.stages[-1]))
     console().print(plain(f"Dice to the expert's mask: {before:.3f} before, {after:.3f} after"))
     return 0
-
-
-def sample_folder() -> Path:
-    """Where the samples are: in a checkout beside the package, else in it."""
-    package = Path(str(resources.files("NoisyLabelSegLib")))
-    checkout = package.parent / "Resources" / "Samples"
-    return checkout if checkout.is_dir() else package / "samples"
 
 
 def _dice(stage: Segmentation, expert_path: Path) -> float:

@@ -64,10 +64,11 @@ def refine_and_tell(image: Path, mask: Path | None, outputs: Outputs, arguments:
     from NoisyLabelSegLib.files import refine_files
     from NoisyLabelSegLib.inference.model import load_model
     from NoisyLabelSegLib.pipeline import RefineSettings
+    from NoisyLabelSegLib.progress import Step
 
     settings = RefineSettings(arguments.stages, tuple(arguments.segments))
     with progress_bar() as progress:
-        progress("loading the model", 0)
+        progress(Step("loading the model", 0))
         model = load_model(arguments.model, arguments.device)
         result, written = refine_files(image, mask, model, settings, outputs, progress)
     for note in result.notes:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 import SimpleITK as sitk
 
 from NoisyLabelSegLib.bundle import ModelDescription
 from NoisyLabelSegLib.errors import InputError
-from NoisyLabelSegLib.images import is_constant, overlap_fraction, require_finite, resample_to, same_grid
+from NoisyLabelSegLib.grid import Grid
+from NoisyLabelSegLib.images import overlap_fraction, require_finite, resample_to, same_grid
+from NoisyLabelSegLib.part import Part
 from NoisyLabelSegLib.regions import Box, is_empty
 from NoisyLabelSegLib.segmentations import Segmentation
 
@@ -14,15 +18,16 @@ EMPTY_MASK = "The mask is empty: draw something first, or ask for a start from n
 _OPPOSITE = dict(zip("LRAPSI", "RLPAIS", strict=True))
 
 
-def check_image(image: sitk.Image, description: ModelDescription) -> list[str]:
+def check_part(part: Part, description: ModelDescription) -> list[str]:
     """Refuse NaN, infinite and constant images; remark on values that the model was not made for."""
-    require_finite(image, "The image")
-    if is_constant(image):
+    low, high = part.value_range
+    require_finite(part.voxels.values, "The image", [side.start for side in part.voxels.box])
+    if not (isfinite(low) and isfinite(high)):
+        raise InputError("The image has voxels that are not a number or infinite: replace them before use.")
+    if low == high:
         raise InputError(
             "The image has the same value everywhere: there is nothing to see in it; choose another image."
         )
-    voxels = sitk.GetArrayViewFromImage(image)
-    low, high = float(voxels.min()), float(voxels.max())
     expected = description.expected_intensity
     fitting = [alternative for alternative in expected if alternative.fits(low, high)]
     if not expected or expected[0] in fitting:
@@ -57,17 +62,17 @@ def on_grid(segmentation: Segmentation, image: sitk.Image) -> tuple[Segmentation
     return Segmentation(resampled, segmentation.segments), [note]
 
 
-def mask_remarks(box: Box, image: sitk.Image, name: str) -> list[str]:
+def mask_remarks(box: Box, grid: Grid, name: str) -> list[str]:
     """Remark on a mask that touches the image's border, where its structure may go on unseen, and say on which sides.
 
     The sides are the patient's: L(eft), R(ight), A(nterior), P(osterior), S(uperior), I(nferior).
     """
     if is_empty(box):
         return []
-    ends = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection())
+    ends = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(grid.direction)
     touched = [
         letter
-        for side, size, end in zip(box[::-1], image.GetSize(), ends, strict=True)
+        for side, size, end in zip(box[::-1], grid.size, ends, strict=True)
         for letter, touches in ((_OPPOSITE[end], side.start == 0), (end, side.stop == size))
         if touches and size > 1
     ]

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from NoisyLabelSegLib.bundle import ModelDescription, find_bundle
+from NoisyLabelSegLib.bundle import Bundle, ModelDescription, find_bundle
 from NoisyLabelSegLib.inference.predictor import choose_device
 from NoisyLabelSegLib.inference.preprocessing import Preprocessing
 
@@ -42,6 +42,14 @@ def load_model(name_or_folder: str | Path, device: str = "auto") -> Model:
         InputError: when there is no such model, it is damaged or not safe, or the device cannot be used.
     """
     chosen = choose_device(device)
-    bundle = find_bundle(name_or_folder)
+    return model_of(find_bundle(name_or_folder), chosen)
+
+
+def model_of(bundle: Bundle, device: torch.device) -> Model:
+    """Verify and load a bundle.
+
+    Raises:
+        InputError: when it is damaged or not safe.
+    """
     preprocessing = Preprocessing.from_json(bundle.description.preprocessing)
-    return Model(bundle.description, preprocessing, bundle.network().to(chosen), chosen)
+    return Model(bundle.description, preprocessing, bundle.network().to(device), device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import ceil, prod
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,9 @@ from torch import Tensor, nn
 from NoisyLabelSegLib.errors import InputError
 
 BATCH = 32
+CPU_VOXELS = 2**17  # A batch of more is split on a CPU, so that a chunk takes well under a second.
 WINDOWS = {2: (512, 256, 128), 3: (128, 96, 64)}  # Largest side seen at once, and the smaller ones to fall back on.
+OVERLAP = 0.25  # Of neighbouring windows.
 
 
 def choose_device(wanted: str = "auto") -> torch.device:
@@ -45,25 +48,42 @@ class Predictor:
 
     Attributes:
         device: where the network is now.
+        report: called after each chunk of the batch and each window with the number of items done, which may be a
+            fraction, and of how many; an exception that it raises ends the prediction.
     """
 
     def __init__(
         self, network: nn.Module, device: torch.device, say: Callable[[str], None] = lambda text: None
     ) -> None:
         self.network, self.device, self.say = network.to(device).eval(), device, say
+        self.report: Callable[[float, int], None] = lambda done, items: None
         self._batch, self._window = BATCH, 0
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        while True:
+        parts: list[Tensor] = []
+        done = 0
+        while done < len(inputs):
+            chunk = inputs[done : done + self._chunk_size(inputs)]
             try:
                 with torch.inference_mode():
-                    return torch.cat([self._predict(chunk) for chunk in inputs.split(self._batch)])
+                    parts.append(self._predict(chunk, done, len(inputs)))
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-            self._step_down(inputs.shape[0], inputs.shape[2:])
+            else:
+                done += len(chunk)
+                self.report(done, len(inputs))
+                continue
+            self._step_down(len(chunk), inputs.shape[2:])  # out here, where the failed attempt's tensors are free
+        return torch.cat(parts)
 
-    def _predict(self, chunk: Tensor) -> Tensor:
+    def _chunk_size(self, inputs: Tensor) -> int:
+        if self.device.type != "cpu":
+            return self._batch
+        return min(self._batch, max(1, CPU_VOXELS // inputs[0, 0].numel()))
+
+    def _predict(self, chunk: Tensor, done: int, items: int) -> Tensor:
+        """Logits of a chunk, before which so many of the batch's items were done."""
         windows = WINDOWS[chunk.ndim - 2]
         window = windows[self._window]
         if max(chunk.shape[2:]) <= window:
@@ -71,8 +91,18 @@ class Predictor:
         from monai.inferers import sliding_window_inference
 
         size = [min(window, side) for side in chunk.shape[2:]]
+        places = prod(_places(*sides) for sides in zip(chunk.shape[2:], size, strict=True))
+        seen = 0
+
+        def see(part: Tensor) -> Tensor:
+            nonlocal seen
+            logits: Tensor = self.network(part)
+            seen += 1
+            self.report(done + seen / places, items)
+            return logits
+
         logits = sliding_window_inference(
-            chunk, size, 1, self.network, overlap=0.25, mode="gaussian", sw_device=self.device, device="cpu"
+            chunk, size, 1, see, overlap=OVERLAP, mode="gaussian", sw_device=self.device, device="cpu"
         )
         assert isinstance(logits, Tensor)
         return logits.float()
@@ -97,3 +127,8 @@ class Predictor:
             self.say("The GPU's memory is too small: going on, more slowly, on the CPU.")
         else:
             raise InputError("There is not enough memory for this image: crop it around the structure and try again.")
+
+
+def _places(side: int, window: int) -> int:
+    """How often a window is laid along a side."""
+    return 1 if side == window else 1 + ceil((side - window) / int(window * (1 - OVERLAP)))

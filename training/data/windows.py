@@ -27,6 +27,7 @@ from torch.utils.data import Dataset, Sampler
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.images import read_image
 from NoisyLabelSegLib.inference.preprocessing import Intensity, Preprocessing, prepare
+from NoisyLabelSegLib.regions import region_of
 from training.data.cases import Case
 from training.data.coarse import CoarseSettings, simulate
 from training.data.masks import expert_labels, start_labels
@@ -174,7 +175,7 @@ def _load(case: Case, preprocessing: Preprocessing, starts: Starts, *, training:
     expert = expert_labels(case, image)
     coarse = start_labels(case, image, starts.simulated) or _no_start(case, expert, starts, training=training)
     prepared = prepare(image, coarse, preprocessing)
-    arrays = [prepared.voxels, prepared.frame.bring(expert, linear=False), prepared.labels]
+    arrays = [prepared.voxels, prepared.frame.bring(region_of(expert), linear=False), prepared.labels]
     voxels, labels, given = (_fit(array, preprocessing.window, edge=n == 0) for n, array in enumerate(arrays))
     return _Crop(voxels, labels.astype(np.uint8), given.astype(np.uint8))
 

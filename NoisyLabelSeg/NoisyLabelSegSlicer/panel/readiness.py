@@ -1,0 +1,122 @@
+"""Which workflows there are, and what is still missing before one can start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from NoisyLabelSegSlicer.model_facts import unknown_segments, value_warning
+from NoisyLabelSegSlicer.translation import _
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """What a kind of model is for.
+
+    Attributes:
+        kind: as in a model's description.
+        title: heading in the list of models.
+        verb: on the button that starts it.
+        takes_mask: whether a segmentation is an input at all.
+    """
+
+    kind: str
+    title: str
+    verb: str
+    takes_mask: bool
+
+
+def workflows() -> tuple[Workflow, ...]:
+    """All workflows, in the order in which they are offered; there need not be a model of each kind."""
+    return (
+        Workflow("refine", _("Refine a mask"), _("Refine"), True),
+        Workflow("uncertainty", _("Uncertainty of a segmentation"), _("Map the uncertainty"), True),
+        Workflow("segment", _("Segment from the weak modality"), _("Segment"), False),
+    )
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What is chosen in the panel.
+
+    Attributes:
+        ready: whether the worker can compute: nothing is missing on the computer.
+        workflow: that of the chosen model; None without a model.
+        model: the model's description; None without a model.
+        segments: names of the ticked segments; None without a segmentation.
+    """
+
+    ready: bool
+    workflow: Workflow | None
+    model: Mapping[str, Any] | None
+    has_volume: bool
+    segments: Sequence[str] | None
+
+
+def missing(inputs: Inputs) -> str:
+    """Say in one sentence what has to be done before the button works; empty when nothing has to."""
+    if not inputs.ready:
+        return _("Finish the set-up first.")
+    if inputs.workflow is None or inputs.model is None:
+        return _("Choose a model.")
+    if not inputs.has_volume:
+        return _("Choose a volume.")
+    if not inputs.workflow.takes_mask or inputs.segments is None:
+        return ""
+    if not inputs.segments:
+        return _("Tick at least one segment.")
+    if strangers := unknown_segments(inputs.model, inputs.segments):
+        return _("The model knows {structures}, not “{segment}”: rename the segment or untick it.").format(
+            structures=", ".join(_structures(inputs.model)), segment=strangers[0]
+        )
+    return ""
+
+
+def ticked_at_first(segments: Sequence[str], model: Mapping[str, Any] | None) -> list[bool]:
+    """Which segments to work on unless the person says otherwise: those the model knows by name, else all it takes."""
+    if model is None:
+        return [True] * len(segments)
+    names = {name.casefold() for name in _structures(model)}
+    by_name = [segment.casefold() in names for segment in segments]
+    strangers = unknown_segments(model, segments)
+    return by_name if any(by_name) else [segment not in strangers for segment in segments]
+
+
+def model_at_first(
+    models: Sequence[Mapping[str, Any]], segments: Sequence[str], values: tuple[float, float] | None
+) -> str:
+    """The name of the model to offer unless the person chooses one; empty when there is none.
+
+    Args:
+        models: descriptions.
+        segments: names of the given segments.
+        values: the volume's smallest and largest; None without a volume.
+    """
+
+    def suits(model: Mapping[str, Any]) -> tuple[bool, bool]:
+        named = {name.casefold() for name in _structures(model)} & {segment.casefold() for segment in segments}
+        return bool(named), values is not None and not value_warning(model, *values)
+
+    # Of equals max takes the first.
+    return str(max(models, key=suits)["name"]) if models else ""
+
+
+def _structures(model: Mapping[str, Any]) -> list[str]:
+    return [label["name"] for label in model["labels"]]
+
+
+def verb(inputs: Inputs) -> str:
+    """What the button that starts says."""
+    if inputs.workflow is None:
+        return _("Refine")
+    if inputs.workflow.kind == "refine" and inputs.segments is None:
+        return _("Segment without a mask")
+    return inputs.workflow.verb
+
+
+def hint(inputs: Inputs) -> str:
+    """A remark on what is going to happen; mostly empty."""
+    if inputs.workflow is not None and inputs.workflow.kind == "refine" and inputs.segments is None:
+        return _("No segmentation is chosen. Without one the volume should already be cropped to the structure.")
+    return ""

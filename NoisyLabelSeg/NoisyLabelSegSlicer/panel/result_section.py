@@ -1,0 +1,88 @@
+"""The section that shows the stages of a result and what they changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import slicer
+
+from NoisyLabelSegSlicer.panel.texts import bullets, made_by, stage_text
+from NoisyLabelSegSlicer.session import ADDED_COLOR, REMOVED_COLOR, REVIEW, Session
+from NoisyLabelSegSlicer.translation import _
+
+
+class ResultSection:
+    """Stage slider, coloured changes and the notes of the run; the result itself is chosen through the .ui file.
+
+    Args:
+        ui: the panel's widgets.
+        decided: called when another stage counts as the result.
+    """
+
+    def __init__(self, ui: Any, decided: Callable[[], None]) -> None:
+        self._ui, self._decided = ui, decided
+        self._session: Session | None = None
+        ui.stageSlider.connect("valueChanged(int)", self._show_stage)
+        ui.showChangesCheckBox.connect("toggled(bool)", self._show_changes)
+        ui.useStageButton.connect("clicked()", self._use_stage)
+        slicer.app.connect("focusChanged(QWidget*,QWidget*)", self._focus_moved)
+        ui.resultSelector.addAttribute("vtkMRMLSegmentationNode", REVIEW)
+        # As the views draw them: a filled region, and an outline.
+        legend = ((ADDED_COLOR, "■", _("added")), (REMOVED_COLOR, "□", _("removed")))
+        ui.changesLegendLabel.text = " &nbsp; ".join(
+            f'<b><span style="color:{_hex(color)}">{sign}</span></b>&nbsp;{word}' for color, sign, word in legend
+        )
+
+    def show(self, session: Session | None) -> None:
+        """Show a result, from its last stage on; or that there is none."""
+        if session is not None and session is not self._session:
+            session.show_changes(self._ui.showChangesCheckBox.checked)
+        self._session = session
+        for widget in (self._ui.stageSlider, self._ui.showChangesCheckBox, self._ui.useStageButton):
+            widget.enabled = session is not None
+        stages = session.stages if session else 1
+        blocked = self._ui.stageSlider.blockSignals(True)
+        self._ui.stageSlider.maximum = stages
+        self._ui.stageSlider.value = session.shown if session else 0
+        self._ui.stageSlider.blockSignals(blocked)
+        notes = [made_by(session.provenance), *session.notes] if session else []
+        self._ui.notesLabel.text = bullets([note for note in notes if note]) or _("There is no result yet.")
+        self._label()
+
+    def settle(self) -> None:
+        """Show the stage that counts as the result."""
+        if self._session:
+            self._ui.stageSlider.value = self._session.review.stage
+
+    def remove(self) -> None:
+        """Let go of the application."""
+        slicer.app.disconnect("focusChanged(QWidget*,QWidget*)", self._focus_moved)
+
+    def _focus_moved(self, _old: Any, now: Any) -> None:
+        # The dialog may be the one that saves, and what is saved must be the result.
+        if now is not None and now.window().inherits("QDialog"):
+            self.settle()
+
+    def _label(self) -> None:
+        stage, session = self._ui.stageSlider.value, self._session
+        self._ui.stageLabel.text = stage_text(stage, session.stages) if session else ""
+        self._ui.useStageButton.enabled = session is not None and stage != session.review.stage
+
+    def _show_stage(self, stage: int) -> None:
+        if self._session:
+            self._session.show_stage(stage)
+        self._label()
+
+    def _show_changes(self, on: bool) -> None:
+        if self._session:
+            self._session.show_changes(on)
+
+    def _use_stage(self) -> None:
+        if self._session:
+            self._session.use_stage(self._ui.stageSlider.value)
+            self._decided()
+
+
+def _hex(color: tuple[float, ...]) -> str:
+    return "#" + "".join(f"{round(255 * part):02x}" for part in color)

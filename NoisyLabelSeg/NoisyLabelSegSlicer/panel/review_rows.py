@@ -1,0 +1,67 @@
+"""The review as rows of a table, columns that say nothing left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from NoisyLabelSegLib.review import Review
+from NoisyLabelSegSlicer.translation import _
+
+Cell = str | int | float | bool | None
+SliceOf = Callable[[tuple[int, int, int]], int]
+
+SEEN, DECISION = 0, 1
+"""Columns that a decision changes."""
+
+
+def headings(review: Review, names: Sequence[str]) -> list[str]:
+    """Titles of the columns that `rows` fills."""
+    return [
+        _("Seen"),
+        _("Decision"),
+        _("Change"),
+        _("mm³"),
+        _("Slice"),
+        _("Stage"),
+        *([_("Segment")] if len(names) > 1 else []),
+        *([_("Unsure")] if _has_uncertainty(review) else []),
+    ]
+
+
+def rows(review: Review, names: Sequence[str], slice_of: SliceOf) -> list[list[Cell]]:
+    """A row for each change, in the review's order: the largest first.
+
+    Args:
+        review: whose changes.
+        names: of the segments.
+        slice_of: gives for a voxel's index (I, J, K) the number of its slice as a person counts.
+    """
+    return [list(_row(review, key, names, slice_of)) for key in review.listed()]
+
+
+def decision_text(review: Review, key: str) -> str:
+    """What was decided about a change, in a word; empty where it is open."""
+    return {"open": "", "accepted": _("accepted"), "reverted": _("reverted")}[review.decision(key)]
+
+
+def _row(review: Review, key: str, names: Sequence[str], slice_of: SliceOf) -> Iterator[Cell]:
+    change = review.change(key)
+    yield review.is_reviewed(key)
+    yield decision_text(review, key)
+    yield _("added") if change.kind == "added" else _("removed")
+    yield _rounded(change.volume_mm3)
+    yield slice_of(change.centre)
+    yield change.stage
+    if len(names) > 1:
+        yield names[change.segment]
+    if _has_uncertainty(review):
+        yield None if change.uncertainty is None else round(change.uncertainty, 2)
+
+
+def _has_uncertainty(review: Review) -> bool:
+    return any(change.uncertainty is not None for change in review.changes)
+
+
+def _rounded(value: float) -> float:
+    """Three digits are what a person reads."""
+    return float(f"{value:.3g}")

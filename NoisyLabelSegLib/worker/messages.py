@@ -1,0 +1,178 @@
+"""Requests and outcomes, and how they travel: only the regions that matter, masks as bits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+
+from NoisyLabelSegLib.bundle.strict_json import convert
+from NoisyLabelSegLib.errors import InputError
+from NoisyLabelSegLib.grid import Grid
+from NoisyLabelSegLib.outcome import Map, MapName, Outcome
+from NoisyLabelSegLib.outputs import plain_json
+from NoisyLabelSegLib.part import Part
+from NoisyLabelSegLib.regions import Region, intersection
+from NoisyLabelSegLib.segmentations import Segment
+from NoisyLabelSegLib.worker.stream import BITS, PROTOCOL, Block, Header, Message
+
+__all__ = [
+    "PROTOCOL",
+    "Map",
+    "Outcome",
+    "Request",
+    "outcome_message",
+    "read_outcome",
+    "read_request",
+    "request_message",
+    "to_block",
+    "to_region",
+]
+
+Kind = Literal["refine", "uncertainty", "segment"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _RequestHeader:
+    """What of a request is JSON: see `Request`."""
+
+    kind: Kind
+    model: str
+    device: str
+    stages: int | None
+    grid: Grid
+    value_range: tuple[float, float]
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Request(_RequestHeader):
+    """What is to be computed.
+
+    Attributes:
+        kind: of the model.
+        model: a bundle's name or folder.
+        device: "auto", "gpu", "cpu" or a torch name such as "cuda:1".
+        stages: upper bound, 1 to 9; None takes the model's.
+        grid: of the whole image.
+        voxels: the part of the image that is sent; it holds `preprocessing.needed_box`.
+        value_range: lowest and highest value in the whole image.
+        segments: those that are worked on, with their identifiers; none to start from nothing.
+        masks: the given mask of each segment, bool.
+    """
+
+    voxels: Region
+    masks: tuple[Region, ...]
+
+    def __post_init__(self) -> None:
+        whole = self.grid.whole_box()
+        inside = all(intersection(region.box, whole) == region.box for region in (self.voxels, *self.masks))
+        if not inside or len(self.masks) != len(self.segments) or any(m.values.dtype != bool for m in self.masks):
+            raise InputError("A request's voxels and masks must lie in the image, one mask of truth values a segment.")
+
+    @property
+    def part(self) -> Part:
+        """The image as the pipeline takes it."""
+        return Part(self.grid, self.voxels, self.value_range)
+
+
+@dataclass(frozen=True)
+class _MapHeader:
+    name: MapName
+    segment: str
+    minimum: float
+    maximum: float
+
+
+@dataclass(frozen=True)
+class _OutcomeHeader:
+    """What of an outcome is JSON; ``stages`` is their number."""
+
+    segments: tuple[Segment, ...]
+    stages: int
+    maps: tuple[_MapHeader, ...]
+    statistics: tuple[Mapping[str, Any], ...]
+    provenance: Mapping[str, Any]
+    notes: tuple[str, ...]
+    slice_axis: int
+
+
+def request_message(request: Request) -> Message:
+    """A request as JSON and arrays: the image's part first, then the masks."""
+    header = _RequestHeader(**{field.name: getattr(request, field.name) for field in fields(_RequestHeader)})
+    return asdict(header), [to_block(region) for region in (request.voxels, *request.masks)]
+
+
+def read_request(header: Header, blocks: Sequence[Block]) -> Request:
+    """What `request_message` was made of.
+
+    Raises:
+        InputError: when it cannot be one.
+    """
+    plain = convert(_RequestHeader, header, "The request")
+    if len(blocks) != 1 + len(plain.segments):
+        raise InputError(f"A request of {len(plain.segments)} segments holds {len(blocks)} arrays.")
+    voxels, *masks = map(to_region, blocks)
+    return Request(**vars(plain), voxels=voxels, masks=tuple(masks))
+
+
+def outcome_message(outcome: Outcome) -> Message:
+    """An outcome as JSON and arrays: the masks, stage by stage, then the maps."""
+    header = _OutcomeHeader(
+        segments=outcome.segments,
+        stages=len(outcome.stages),
+        maps=tuple(_MapHeader(m.name, m.segment, m.minimum, m.maximum) for m in outcome.maps),
+        statistics=tuple(outcome.statistics),
+        provenance=outcome.provenance,
+        notes=outcome.notes,
+        slice_axis=outcome.slice_axis,
+    )
+    masks = [mask.trimmed() for stage in outcome.stages for mask in stage]
+    return plain_json(asdict(header)), [to_block(region) for region in (*masks, *(m.region for m in outcome.maps))]
+
+
+def read_outcome(header: Header, blocks: Sequence[Block]) -> Outcome:
+    """What `outcome_message` was made of.
+
+    Raises:
+        InputError: when it cannot be one.
+    """
+    plain = convert(_OutcomeHeader, header, "The outcome")
+    width, count = len(plain.segments), len(plain.segments) * plain.stages
+    if len(blocks) != count + len(plain.maps):
+        raise InputError(f"An outcome of {count} masks and {len(plain.maps)} maps holds {len(blocks)} arrays.")
+    regions = [to_region(block) for block in blocks]
+    return Outcome(
+        segments=plain.segments,
+        stages=tuple(tuple(regions[at : at + width]) for at in range(0, count, width)),
+        maps=tuple(
+            Map(m.name, m.segment, region, m.minimum, m.maximum)
+            for m, region in zip(plain.maps, regions[count:], strict=True)
+        ),
+        statistics=plain.statistics,
+        provenance=plain.provenance,
+        notes=plain.notes,
+        slice_axis=plain.slice_axis,
+    )
+
+
+def to_block(region: Region) -> Block:
+    """A region as it travels; its values are copied only where they do not lie one after the other."""
+    values, start = region.values, tuple(int(side.start) for side in region.box)
+    if values.dtype.name not in BITS:
+        raise ValueError(f"An array of {values.dtype} cannot be sent.")
+    flat = np.packbits(values) if values.dtype == bool else np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
+    return Block(values.dtype.name, start, values.shape, flat.reshape(-1).view(np.uint8).data)
+
+
+def to_region(block: Block) -> Region:
+    """What `to_block` was made of; the bytes are not copied but for truth values."""
+    count = int(np.prod(block.shape))
+    if block.type == "bool":
+        values = np.unpackbits(np.frombuffer(block.data, np.uint8), count=count).view(bool)
+    else:
+        values = np.frombuffer(block.data, np.dtype(block.type).newbyteorder("<"))
+    box = tuple(slice(start, start + size) for start, size in zip(block.start, block.shape, strict=True))
+    return Region(box, values.reshape(block.shape))
