@@ -11,7 +11,7 @@ import slicer
 from NoisyLabelSegLib.grid import Grid
 from NoisyLabelSegLib.regions import Region, union, within
 from NoisyLabelSegLib.segmentations import Color
-from NoisyLabelSegSlicer.new_nodes import add_node
+from NoisyLabelSegSlicer.new_nodes import add_hidden_node
 from NoisyLabelSegSlicer.segments import put_mask
 from NoisyLabelSegSlicer.translation import _
 
@@ -22,9 +22,9 @@ ADDED, REMOVED = "Added", "Removed"
 
 
 def add_changes(result: Any, volume: Any) -> Any:
-    """A segmentation node "X changes" beside the result: added is filled, removed is a thick outline."""
+    """A segmentation node "X changes" that nobody chooses or edits: added is filled, removed is a thick outline."""
     name = _("{name} changes").format(name=result.GetName())
-    node = add_node(result, "vtkMRMLSegmentationNode", name)
+    node = add_hidden_node(result, "vtkMRMLSegmentationNode", name)
     node.CreateDefaultDisplayNodes()
     node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume)

@@ -10,10 +10,14 @@ from NoisyLabelSegSlicer.maps import kind_of
 
 
 class MapOverlay:
-    """Shows at most one map as the foreground; what a person had there comes back after it."""
+    """Shows at most one map as the foreground; what a person had there comes back after it.
+
+    Attributes:
+        is_shown: whether a map is.
+    """
 
     def __init__(self, scene: Any) -> None:
-        self._scene = scene
+        self._scene, self.is_shown = scene, False
         self._before: dict[str, tuple[str | None, float]] = {}
 
     def show(self, node: Any | None, opacity: float = 0.5, threshold: float = 0.0, legend: bool = True) -> None:
@@ -25,6 +29,7 @@ class MapOverlay:
             threshold: in the map's unit.
             legend: whether the slice views say what the colours mean.
         """
+        self.is_shown = node is not None
         if node is not None:
             display = node.GetDisplayNode()
             with slicer.util.NodeModify(display):

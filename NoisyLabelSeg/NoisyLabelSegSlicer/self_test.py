@@ -24,6 +24,7 @@ from NoisyLabelSegSlicer.session import Session
 
 PATIENCE_SECONDS = 120.0
 PICTURES = "NOISYLABELSEG_SCREENSHOTS"
+PICTURE_SIZE = (1500, 950)
 FOUR_UP = slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
 
 
@@ -53,7 +54,8 @@ class _Job:
             slicer.app.layoutManager().setLayout(FOUR_UP)
         self._volume, self._given = samples.load(samples.samples()[0])
         slicer.util.selectModule("NoisyLabelSeg")
-        _fold_data_probe()
+        if os.environ.get(PICTURES):
+            _make_room()
         widget = slicer.modules.noisylabelseg.widgetRepresentation().self()
         self._ui, self._panel = widget.ui, widget.panel
 
@@ -206,9 +208,10 @@ class _Job:
         slicer.util.mainWindow().grab().save(str(path))
 
 
-def _fold_data_probe() -> None:
-    """Leave the panel more room in the pictures."""
+def _make_room() -> None:
+    """Pictures of one size, with as much of the panel as fits."""
     window = slicer.util.mainWindow()
-    probes = slicer.util.findChildren(window, "DataProbeCollapsibleWidget") if window else []
-    for probe in probes:
-        probe.collapsed = True
+    if window:
+        window.resize(*PICTURE_SIZE)
+        for probe in slicer.util.findChildren(window, "DataProbeCollapsibleWidget"):
+            probe.collapsed = True

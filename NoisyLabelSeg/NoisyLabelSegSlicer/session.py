@@ -13,11 +13,12 @@ from NoisyLabelSegLib.outcome import Outcome
 from NoisyLabelSegLib.regions import Region, is_empty, union, within
 from NoisyLabelSegLib.review import Review, write_csv
 from NoisyLabelSegLib.segmentations import Segment
+from NoisyLabelSegSlicer.appearance import step_back
 from NoisyLabelSegSlicer.changes_node import ADDED_COLOR, REMOVED_COLOR, add_changes, put_changes
 from NoisyLabelSegSlicer.labelmaps import labelmap_of, on_grid
 from NoisyLabelSegSlicer.map_overlay import MapOverlay
 from NoisyLabelSegSlicer.maps import uncertainty_from
-from NoisyLabelSegSlicer.new_nodes import add_node
+from NoisyLabelSegSlicer.new_nodes import add_node, all_or_none
 from NoisyLabelSegSlicer.provenance import read_provenance
 from NoisyLabelSegSlicer.segments import segment_records
 from NoisyLabelSegSlicer.session_nodes import (
@@ -26,6 +27,7 @@ from NoisyLabelSegSlicer.session_nodes import (
     SessionNodes,
     add_session_nodes,
     find_session_nodes,
+    require_in_scene,
 )
 from NoisyLabelSegSlicer.shown_masks import ShownMasks
 from NoisyLabelSegSlicer.statistics import Row, fill_table, statistics_rows
@@ -75,8 +77,10 @@ class Session:
             InputError: the volume or the given segmentation is not in the scene any more; see also `volumes.grid_of`
                 and `region_of_interest.inside`.
         """
-        session = cls(add_session_nodes(volume, given, outcome, roi, keep_others))
-        session._save()
+        require_in_scene(volume, given)
+        with all_or_none(volume.GetScene()):
+            session = cls(add_session_nodes(volume, given, outcome, roi, keep_others))
+            session._save()
         return session
 
     @classmethod
@@ -124,16 +128,26 @@ class Session:
             self.result.SetNodeReferenceID(CHANGES, node.GetID())
         if node is not None:
             node.GetDisplayNode().SetVisibility(on)
+            self._step_back()
             self._update_changes()
 
-    def _update_changes(self) -> None:
+    def _shown_changes(self) -> Any | None:
         node = self.result.GetNodeReference(CHANGES)
-        if node is not None and node.GetDisplayNode().GetVisibility():
+        return node if node is not None and node.GetDisplayNode().GetVisibility() else None
+
+    def _step_back(self) -> None:
+        changes = self._shown_changes() is not None
+        step_back(self.result, self._nodes.ids, outlined=changes or self._overlay.is_shown, neutral=changes)
+
+    def _update_changes(self) -> None:
+        node = self._shown_changes()
+        if node is not None:
             put_changes(node, self._nodes.stages[0], self._masks.shown(), self._nodes.grid)
 
     def show_map(self, node: Any | None, opacity: float = 0.5, threshold: float = 0.0, legend: bool = True) -> None:
         """Lay one of `maps` over the images where it is at least a threshold; None for none. See `MapOverlay`."""
         self._overlay.show(node, opacity, threshold, legend)
+        self._step_back()
 
     def accept(self, keys: Iterable[str]) -> None:
         """Keep these changes; see `Review.accept`."""
@@ -174,17 +188,17 @@ class Session:
 
     def _redrawn(self, keys: Iterable[str]) -> dict[int, Region]:
         """The result's masks, by the place of the segment, with some changes drawn anew as decided."""
-        masks = self._masks.result()
-        drawn: dict[int, Region] = {}
-        for change in map(self.review.change, keys):
-            place, box = change.segment, change.region.box
-            old = drawn.get(place, masks[place])
-            whole = union((old.box, box))
-            values = old.cut(whole)
-            decided = self.review.mask_of(place, box).values
-            np.copyto(values[within(box, whole)], decided, where=change.region.values)
-            drawn[place] = Region(whole, values)
-        return {place: mask.trimmed() for place, mask in drawn.items()}
+        masks, changes = self._masks.result(), [self.review.change(key) for key in keys]
+        drawn = {}
+        for place in {change.segment for change in changes}:
+            regions = [change.region for change in changes if change.segment == place]
+            box = union((masks[place].box, *(region.box for region in regions)))
+            values, decided = masks[place].cut(box), self.review.mask_of(place, box).values
+            for region in regions:
+                part = within(region.box, box)
+                np.copyto(values[part], decided[part], where=region.values)
+            drawn[place] = Region(box, values).trimmed()
+        return drawn
 
     def _save(self) -> None:
         self.result.SetAttribute(REVIEW, json.dumps(self.review.to_json()))

@@ -1,4 +1,4 @@
-"""The nodes of one refinement: added together, and found again by the references and attributes of the result."""
+"""The nodes of one refinement: added, and found again by the references and attributes of the result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from NoisyLabelSegLib.outcome import Outcome
 from NoisyLabelSegLib.regions import Region, is_empty, union
 from NoisyLabelSegLib.review import constrain
 from NoisyLabelSegSlicer.maps import add_map
-from NoisyLabelSegSlicer.new_nodes import all_or_none
 from NoisyLabelSegSlicer.provenance import write_provenance
 from NoisyLabelSegSlicer.region_of_interest import inside
 from NoisyLabelSegSlicer.result_node import add_result
@@ -57,29 +56,32 @@ class SessionNodes:
         return [node for node in found if node is not None]
 
 
-def add_session_nodes(
-    volume: Any, given: Any | None, outcome: Outcome, roi: Any | None, keep_others: bool
-) -> SessionNodes:
-    """Add everything or, if anything fails, nothing; for the arguments see `Session.create`."""
-    for node in (volume, given):
+def require_in_scene(*nodes: Any) -> None:
+    """InputError if one of the nodes, of which None does not count, was removed from its scene meanwhile."""
+    for node in nodes:
         if node is not None and node.GetScene() is None:
             text = _("'{name}' is no longer in the scene: the result has no place in it.")
             raise InputError(text.format(name=node.GetName()))
+
+
+def add_session_nodes(
+    volume: Any, given: Any | None, outcome: Outcome, roi: Any | None, keep_others: bool
+) -> SessionNodes:
+    """Add all nodes of a refinement; for the arguments see `Session.create`."""
     grid, ids = grid_of(volume), tuple(segment.id for segment in outcome.segments)
     stages = _limited(volume, given, outcome, roi, keep_others)
-    with all_or_none(volume.GetScene()):
-        refined = {s.id: (s, mask) for s, mask in zip(outcome.segments, stages[-1], strict=True)}
-        result = add_result(volume, given, refined, grid)
-        store = add_stages(volume, f"{result.GetName()} stages", ids, stages, grid)
-        for role, node in ((_VOLUME, volume), (_GIVEN, given), (_STAGES, store)):
-            result.SetNodeReferenceID(role, node.GetID() if node is not None else None)
-        names = {segment.id: segment.name for segment in outcome.segments}
-        for map_ in outcome.maps:
-            if not is_empty(map_.region.box):
-                result.AddNodeReferenceID(_MAPS, add_map(volume, map_, names, grid).GetID())
-        write_provenance(result, ids, outcome.provenance)
-        facts = {"grid": grid.to_json(), "slice_axis": outcome.slice_axis, "notes": outcome.notes}
-        result.SetAttribute(_FACTS, json.dumps(facts))
+    refined = {s.id: (s, mask) for s, mask in zip(outcome.segments, stages[-1], strict=True)}
+    result = add_result(volume, given, refined, grid)
+    store = add_stages(volume, f"{result.GetName()} stages", ids, stages, grid)
+    for role, node in ((_VOLUME, volume), (_GIVEN, given), (_STAGES, store)):
+        result.SetNodeReferenceID(role, node.GetID() if node is not None else None)
+    names = {segment.id: segment.name for segment in outcome.segments}
+    for map_ in outcome.maps:
+        if not is_empty(map_.region.box):
+            result.AddNodeReferenceID(_MAPS, add_map(volume, map_, names, grid).GetID())
+    write_provenance(result, ids, outcome.provenance)
+    facts = {"grid": grid.to_json(), "slice_axis": outcome.slice_axis, "notes": outcome.notes}
+    result.SetAttribute(_FACTS, json.dumps(facts))
     return SessionNodes(result, volume, grid, ids, stages, outcome.slice_axis, tuple(outcome.notes))
 
 

@@ -6,7 +6,6 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 import qt
 import slicer
@@ -28,15 +27,15 @@ class SlicerApplication:
 
     def install_torch_extension(self) -> None:
         """Install the PyTorch extension; it is there after a restart."""
-        manager: Any = getattr(slicer.app, "extensionsManagerModel", lambda: None)()
-        before = manager.interactive if manager else False
+        if not hasattr(slicer.app, "extensionsManagerModel"):  # a 3D Slicer built without
+            raise InputError(_("This 3D Slicer cannot install extensions: let another Python compute (Set-up)."))
+        manager: slicer.qSlicerExtensionsManagerModel = slicer.app.extensionsManagerModel()
+        before = manager.interactive
+        manager.interactive = False
         try:
-            if manager:
-                manager.interactive = False
-            installed = bool(manager) and manager.installExtensionFromServer("PyTorch", False)
+            installed = manager.installExtensionFromServer("PyTorch", False)
         finally:
-            if manager:
-                manager.interactive = before
+            manager.interactive = before
         if not installed:
             raise InputError(_("The extension “PyTorch” could not be installed: try the Extensions Manager."))
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import slicer
 
-from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegSlicer.correction import save_pair
+from NoisyLabelSegSlicer.panel.widgets import problems_shown
 from NoisyLabelSegSlicer.session import Session
 from NoisyLabelSegSlicer.translation import _
 
@@ -43,10 +43,7 @@ class CorrectionSection:
         if self._session is None:
             return
         folder, case = Path(self._ui.correctionFolder.currentPath), self._ui.correctionCaseEdit.text.strip()
-        try:
+        with problems_shown(), slicer.util.WaitCursor():
             save_pair(self._session, folder, case, self._ui.correctionPatientEdit.text.strip())
-        except InputError as error:
-            slicer.util.errorDisplay(str(error))
-            return
-        self._ui.correctionFolder.addCurrentPathToHistory()
-        slicer.util.showStatusMessage(_("The pair {case} is in {folder}.").format(case=case, folder=folder), 5000)
+            self._ui.correctionFolder.addCurrentPathToHistory()
+            slicer.util.showStatusMessage(_("The pair {case} is in {folder}.").format(case=case, folder=folder), 5000)

@@ -28,8 +28,6 @@ class MapSection:
         """Offer the maps of a result; the one that is shown stays while it is the same result."""
         if session is self._session:
             return
-        if self._session:
-            self._session.show_map(None)
         self._session, self._maps = session, session.maps if session else []
         self._ui.mapsSection.enabled = bool(self._maps)
         selector = self._ui.mapSelector
@@ -56,7 +54,5 @@ class MapSection:
             widget.enabled = place > 0
         if self._session:
             node = self._maps[place - 1] if place > 0 else None
-            # An outline leaves the map's colours as the legend has them.
-            self._session.result.GetDisplayNode().SetVisibility2DFill(node is None)
             opacity, threshold, legend = ui.mapOpacitySlider.value, ui.mapThresholdSlider.value, ui.mapLegendCheckBox
             self._session.show_map(node, opacity, threshold, legend.checked)

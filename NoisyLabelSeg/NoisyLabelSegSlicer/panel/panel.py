@@ -106,8 +106,18 @@ class Panel:
     def _open(self, result: Any) -> None:
         """Show another result than before."""
         if result is not (self.session and self.session.result):
+            self._leave_result()
             self.session = Session.restore(result) if result else None
+            if self.session:
+                result.SetDisplayVisibility(True)
             self._show_session()
+
+    def _leave_result(self) -> None:
+        """One result is seen at a time."""
+        if self.session and self.session.result.GetScene():
+            self.session.show_map(None)
+            self.session.show_changes(False)
+            self.session.result.SetDisplayVisibility(False)
 
     def _show_session(self) -> None:
         for section in self._sections:
@@ -170,13 +180,15 @@ class Panel:
     def _add(self, volume: Any, given: Any, outcome: Outcome, roi: Any, keep_others: bool) -> None:
         """Put what was found into the scene, and show it."""
         with slicer.util.WaitCursor():
-            self.session = Session.create(volume, given, outcome, roi, keep_others)
+            session = Session.create(volume, given, outcome, roi, keep_others)
+        self._leave_result()
+        self.session = session
         if given is not None:
             given.SetDisplayVisibility(False)  # stage 0 is the same, and two masks on one another are hard to read
         self._ui.showChangesCheckBox.checked = True
         for section in (self._ui.resultSection, self._ui.reviewSection):
             section.collapsed = False
-        self._parameters.result = self.session.result
+        self._parameters.result = session.result
         self._show_session()
 
 

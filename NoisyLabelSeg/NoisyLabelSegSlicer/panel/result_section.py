@@ -28,11 +28,10 @@ class ResultSection:
         ui.useStageButton.connect("clicked()", self._use_stage)
         slicer.app.connect("focusChanged(QWidget*,QWidget*)", self._focus_moved)
         ui.resultSelector.addAttribute("vtkMRMLSegmentationNode", REVIEW)
-        # As the views draw them: a filled region, and an outline.
+        # As the views draw them: a filled region, an outline, and a thin white line.
         legend = ((ADDED_COLOR, "■", _("added")), (REMOVED_COLOR, "□", _("removed")))
-        ui.changesLegendLabel.text = " &nbsp; ".join(
-            f'<b><span style="color:{_hex(color)}">{sign}</span></b>&nbsp;{word}' for color, sign, word in legend
-        )
+        coloured = [f'<b><span style="color:{_hex(c)}">{sign}</span></b>&nbsp;{word}' for c, sign, word in legend]
+        ui.changesLegendLabel.text = " &nbsp; ".join([*coloured, _("white line: the mask")])
 
     def show(self, session: Session | None) -> None:
         """Show a result, from its last stage on; or that there is none."""

@@ -14,17 +14,18 @@ SEEN, DECISION = 0, 1
 """Columns that a decision changes."""
 
 
-def headings(review: Review, names: Sequence[str]) -> list[str]:
-    """Titles of the columns that `rows` fills."""
+def headings(review: Review, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Titles and explanations of the columns that `rows` fills."""
+    unsure = (_("Unsure"), _("Mean uncertainty of the model: 0 is sure, 1 is as good as a coin"))
     return [
-        _("Seen"),
-        _("Decision"),
-        _("Change"),
-        _("mm³"),
-        _("Slice"),
-        _("Stage"),
-        *([_("Segment")] if len(names) > 1 else []),
-        *([_("Unsure")] if _has_uncertainty(review) else []),
+        (_("Seen"), _("Tick what you have looked at (M)")),
+        (_("Decision"), _("Accepted changes stay; reverted ones are as the given mask")),
+        (_("Change"), _("Whether voxels were added to the given mask or removed from it")),
+        (_("mm³"), _("Volume of the change")),
+        (_("Slice"), _("The slice, counted from 1, in the middle of the change")),
+        (_("Stage"), _("The stage at which most of the change appeared")),
+        *([(_("Segment"), "")] if len(names) > 1 else []),
+        *([unsure] if _has_uncertainty(review) else []),
     ]
 
 

@@ -12,6 +12,7 @@ from NoisyLabelSegSlicer.panel import tables
 from NoisyLabelSegSlicer.panel.files import ask_for_csv
 from NoisyLabelSegSlicer.panel.review_rows import DECISION, SEEN, decision_text, headings, rows
 from NoisyLabelSegSlicer.panel.texts import reviewed_text
+from NoisyLabelSegSlicer.panel.widgets import problems_shown
 from NoisyLabelSegSlicer.session import Session
 from NoisyLabelSegSlicer.translation import _
 
@@ -157,7 +158,8 @@ class ReviewSection:
 
     def _export(self) -> None:
         if self._session and (path := ask_for_csv(_("Save the review"), f"{self._session.result.GetName()} review")):
-            self._session.save_csv(path)
+            with problems_shown():
+                self._session.save_csv(path)
 
 
 def _shortcut(key: str, action: Callable[[], None], fallback: Any) -> qt.QShortcut:

@@ -16,10 +16,11 @@ from NoisyLabelSegLib import __version__
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegSlicer.diagnostics import Facts, report
 from NoisyLabelSegSlicer.installation import Installation, installed_here, long_paths
+from NoisyLabelSegSlicer.installation_plan import Plan
 from NoisyLabelSegSlicer.panel.application import SlicerApplication, slicer_for_worker
 from NoisyLabelSegSlicer.panel.run_section import RunSection
-from NoisyLabelSegSlicer.panel.texts import bullets, lacking_text
-from NoisyLabelSegSlicer.panel.widgets import scroll_to, show_warning
+from NoisyLabelSegSlicer.panel.texts import lacking_text, plan_text
+from NoisyLabelSegSlicer.panel.widgets import problems_shown, scroll_to, show_warning
 from NoisyLabelSegSlicer.panel.work import Work
 from NoisyLabelSegSlicer.translation import _
 from NoisyLabelSegSlicer.worker_command import WorkerSetting
@@ -87,7 +88,7 @@ class SetupSection:
     def resume(self) -> None:
         """Go on where a restart has interrupted the installation."""
         if self._installation.resumes():
-            self._install()
+            qt.QTimer.singleShot(0, self._install)  # once the module is shown
 
     @property
     def _lacking(self) -> list[str]:
@@ -97,14 +98,13 @@ class SetupSection:
     def _setting(self) -> WorkerSetting:
         if python := os.environ.get(PYTHON_VARIABLE):
             return WorkerSetting("python", python)
-        return WorkerSetting.of(str(slicer.util.settingsValue(SETTING, "")))
+        try:
+            return WorkerSetting.of(str(slicer.util.settingsValue(SETTING, "")))
+        except InputError:  # from another version
+            return WorkerSetting()
 
     def _show_setting(self) -> None:
-        try:
-            setting = self._setting()
-        except InputError:
-            setting = WorkerSetting()
-        ui = self._ui
+        ui, setting = self._ui, self._setting()
         ui.workerSelector.currentIndex = KINDS.index(setting.kind)
         if setting.kind == "python":
             ui.interpreterEdit.currentPath = setting.where
@@ -130,14 +130,11 @@ class SetupSection:
     def _apply(self) -> None:
         ui, kind = self._ui, KINDS[self._ui.workerSelector.currentIndex]
         where = {"slicer": "", "python": ui.interpreterEdit.currentPath, "ssh": ui.hostEdit.text.strip()}[kind]
-        try:
+        with problems_shown():
             setting = WorkerSetting(kind, where, ui.remoteEdit.text.strip())
             setting.command(slicer_for_worker())
-        except InputError as error:
-            slicer.util.errorDisplay(str(error))
-            return
-        qt.QSettings().setValue(SETTING, setting.text)
-        self._restart()
+            qt.QSettings().setValue(SETTING, setting.text)
+            self._restart()
 
     def _open(self) -> None:
         self._ui.setupSection.collapsed = False
@@ -152,25 +149,22 @@ class SetupSection:
 
     def _install(self, wheels: Path | None = None) -> None:
         """Plan, ask, carry out."""
-        try:
+        with problems_shown():
             plan = self._installation.plan(wheels)
             if not plan.steps:
                 slicer.util.infoDisplay(_("Nothing is missing in Slicer's Python."))
-                return
-            question = _("This is going to happen, and Slicer waits for it:")
-            sentences = [*(step.sentence for step in plan.steps), *plan.remarks]
-            if not slicer.util.confirmOkCancelDisplay(f"{question}\n\n{bullets(sentences)}"):
-                return
+            elif slicer.util.confirmOkCancelDisplay(plan_text(plan)) and self._carry_out(plan):
+                self._restart()
+
+    def _carry_out(self, plan: Plan) -> bool:
+        """Whether everything is installed now."""
+        try:
             with slicer.util.WaitCursor():
-                finished = self._installation.carry_out(plan)
-        except InputError as error:
-            slicer.util.errorDisplay(str(error))
-            return
+                return self._installation.carry_out(plan)
+        except InputError:
+            raise
         except Exception as error:  # pip, the extension and the network fail in many ways
-            slicer.util.errorDisplay(_("The installation failed: {error}").format(error=error))
-            return
-        if finished:
-            self._restart()
+            raise InputError(_("The installation failed: {error}").format(error=error)) from error
 
     def _copy_diagnostics(self) -> None:
         worker = self._work.worker

@@ -8,6 +8,7 @@ import slicer
 
 from NoisyLabelSegSlicer.panel import tables
 from NoisyLabelSegSlicer.panel.files import ask_for_csv, write_csv
+from NoisyLabelSegSlicer.panel.widgets import problems_shown
 from NoisyLabelSegSlicer.session import Session
 from NoisyLabelSegSlicer.statistics import Row
 from NoisyLabelSegSlicer.translation import _
@@ -45,11 +46,18 @@ class StatisticsSection:
 
     def _export(self) -> None:
         if self._session and (path := ask_for_csv(_("Save the statistics"), self._session.result.GetName())):
-            write_csv(path, list(Row.__annotations__), self._session.statistics_rows())
+            with problems_shown():
+                write_csv(path, list(Row.__annotations__), self._session.statistics_rows())
 
 
-def _headings() -> list[str]:
-    return [_("Segment"), _("Before, mm³"), _("After, mm³"), _("Dice"), _("HD95, mm")]
+def _headings() -> list[tables.Heading]:
+    return [
+        (_("Segment"), ""),
+        (_("Before, mm³"), _("Volume of the given mask")),
+        (_("After, mm³"), _("Volume of the result")),
+        (_("Dice"), _("Overlap of result and given mask: 1 is the same")),
+        (_("HD95, mm"), _("95 % of both surfaces are nearer than this to the other one")),
+    ]
 
 
 def _cells(row: Row) -> list[tables.Cell]:

@@ -10,15 +10,20 @@ import qt
 Cell = str | int | float | bool | None
 """Text, a number, a box to tick, or nothing."""
 
+Heading = tuple[str, str]
+"""A column's title, and what it means."""
+
 Rows = Sequence[Sequence[Cell]]
 
 
-def fill(table: qt.QTableWidget, headings: Sequence[str], rows: Rows, keys: Sequence[str] = ()) -> None:
+def fill(table: qt.QTableWidget, headings: Sequence[Heading], rows: Rows, keys: Sequence[str] = ()) -> None:
     """Show rows, each with a key that `key_of` gives back wherever sorting moves the row to."""
     table.setSortingEnabled(False)  # else a row moves while it is being filled
     table.clearContents()
     table.setColumnCount(len(headings))
-    table.setHorizontalHeaderLabels(list(headings))
+    table.setHorizontalHeaderLabels([title for title, _ in headings])
+    for column, (_, meaning) in enumerate(headings):
+        table.horizontalHeaderItem(column).setToolTip(meaning)
     table.setRowCount(len(rows))
     for place, row in enumerate(rows):
         for column, value in enumerate(row):

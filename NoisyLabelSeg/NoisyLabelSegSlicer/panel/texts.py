@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from NoisyLabelSegSlicer.client import Progress
+from NoisyLabelSegSlicer.installation_plan import Plan
 from NoisyLabelSegSlicer.translation import _
 
 
@@ -74,3 +75,9 @@ def lacking_text(packages: Sequence[str], kind: str) -> str:
     if kind == "slicer":
         return _("Needed once: {packages} must be installed before models can run.").format(packages=names)
     return _("The chosen Python lacks {packages}: install them there, or choose another one.").format(packages=names)
+
+
+def plan_text(plan: Plan) -> str:
+    """What the person agrees to before anything is installed."""
+    sentences = [*(step.sentence for step in plan.steps), *plan.remarks]
+    return _("This is going to happen, and Slicer waits for it:") + "\n\n" + bullets(sentences)

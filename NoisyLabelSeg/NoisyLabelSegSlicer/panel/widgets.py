@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import qt
 import slicer
+
+from NoisyLabelSegLib.errors import InputError
+
+
+@contextmanager
+def problems_shown() -> Iterator[None]:
+    """Show a sentence that is meant for the person in a dialog."""
+    try:
+        yield
+    except InputError as error:
+        slicer.util.errorDisplay(str(error))
 
 
 def show_warning(label: qt.QLabel) -> None:
