@@ -68,6 +68,7 @@ set(LIBRARY_SCRIPTS
   NoisyLabelSegLib/summary.py
   NoisyLabelSegLib/tables.py
   NoisyLabelSegLib/worker/__init__.py
+  NoisyLabelSegLib/worker/answers.py
   NoisyLabelSegLib/worker/kinds.py
   NoisyLabelSegLib/worker/messages.py
   NoisyLabelSegLib/worker/server.py

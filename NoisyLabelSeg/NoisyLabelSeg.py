@@ -131,7 +131,6 @@ class NoisyLabelSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             (slicer.vtkMRMLScene.StartCloseEvent, self._leave_scene),
             (slicer.vtkMRMLScene.EndCloseEvent, self._enter_scene),
             (slicer.vtkMRMLScene.EndImportEvent, self._enter_scene),
-            (slicer.vtkMRMLScene.StartSaveEvent, self._settle),
         ):
             # After the hierarchy, which looks for what belongs to it at the same moment.
             self.addObserver(slicer.mrmlScene, event, react, priority=-1.0)
@@ -187,9 +186,6 @@ class NoisyLabelSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _update(self, *_event: Any) -> None:
         self.panel.update()
-
-    def _settle(self, *_event: Any) -> None:
-        self.panel.settle()
 
 
 def first_visible(kind: str) -> Any:

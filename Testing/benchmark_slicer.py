@@ -23,6 +23,8 @@ from scenes import add_segmentation, add_volume, geometry, new_scene  # noqa: E4
 
 from NoisyLabelSegLib.bundle import find_bundle  # noqa: E402
 from NoisyLabelSegLib.outcome import Outcome  # noqa: E402
+from NoisyLabelSegLib.regions import Region  # noqa: E402
+from NoisyLabelSegLib.segmentations import Segment  # noqa: E402
 from NoisyLabelSegSlicer.client import Worker  # noqa: E402
 from NoisyLabelSegSlicer.request import make_request  # noqa: E402
 from NoisyLabelSegSlicer.session import Session  # noqa: E402
@@ -34,11 +36,9 @@ def main() -> None:
     """Print the cost of a refinement of a whole CT, and of a step of the stage slider."""
     worker = Worker([sys.executable, "-m", "NoisyLabelSegLib", "worker"], {**os.environ, "PYTHONPATH": str(ROOT)})
     refine_whole_ct(worker, (512, 512, 300))
-    _, session = _session(worker, (512, 512, 120))
-    slide(session, "slices alone")
-    session.result.CreateClosedSurfaceRepresentation()
-    slide(session, "slices and 3D surface")
     worker.stop()
+    for name, radii in (("3 cm", (15, 21, 21)), ("liver-sized", (40, 100, 100))):
+        slide(name, radii)
 
 
 def refine_whole_ct(worker: Worker, size: tuple[int, int, int]) -> None:
@@ -63,16 +63,36 @@ def refine_whole_ct(worker: Worker, size: tuple[int, int, int]) -> None:
         scene.RemoveNode(session.result)
 
 
-def slide(session: Session, what: str) -> None:
-    """Move the stage slider up and down."""
-    steps = [_timed(lambda k=k: session.show_stage(k)) for _ in range(3) for k in range(session.stages + 1)]  # type: ignore[misc]
-    print(f"stage slider, {what}: median {1e3 * statistics.median(steps):.0f} ms, longest {1e3 * max(steps):.0f} ms")
+def slide(name: str, radii: tuple[int, int, int]) -> None:
+    """Move the stage slider up and down through five stages of an ellipsoid (radii K, J, I) in 512 x 512 x 120."""
+    shape, (k, j, i) = (120, 512, 512), radii
+    grid = np.ogrid[tuple(slice(n) for n in shape)]
+    stages = []
+    for stage in range(6):
+        ripple = 0.04 * (5 - stage) * np.sin(grid[2] / 9) * np.cos(grid[1] / 7)
+        distance = ((grid[0] - 60) / k) ** 2 + ((grid[1] - 256) / j) ** 2 + ((grid[2] - 256) / i) ** 2
+        stages.append((region_of_mask(distance + ripple < 1),))
+    scene, matrix = new_scene(), geometry(SPACING)
+    volume = add_volume(scene, np.zeros(shape, np.int16), matrix)
+    outcome = Outcome((Segment("lesion", 1, id="lesion"),), tuple(stages), (), (), {}, (), 2)
+    session = Session.create(volume, None, outcome, None, True)
+    _print_steps(session, f"{name}, slices alone")
+    session.show_changes(True)
+    _print_steps(session, f"{name}, with changes")
+    session.result.CreateClosedSurfaceRepresentation()
+    _print_steps(session, f"{name}, with changes and 3D surface")
 
 
-def _session(worker: Worker, size: tuple[int, int, int]) -> tuple[Any, Session]:
-    scene, volume, segmentation = _scene(size)
-    request = make_request(volume, segmentation, ["lesion"], None, _description(), "cpu", None)
-    return scene, Session.create(volume, segmentation, _run(worker, request), None, True)
+def region_of_mask(mask: Any) -> Region:
+    return Region(tuple(slice(0, n) for n in mask.shape), mask).trimmed()
+
+
+def _print_steps(session: Session, what: str) -> None:
+    numbers = [*range(session.stages + 1)] * 2
+    steps = [1e3 * _timed(lambda number=number: session.show_stage(number)) for number in numbers]  # type: ignore[misc]
+    first, later = steps[: len(steps) // 2], steps[len(steps) // 2 :]
+    figures = [f"{statistics.median(part):.0f} ms (longest {max(part):.0f})" for part in (first, later)]
+    print(f"step of the stage slider, {what}: first look {figures[0]}, later {figures[1]}")
 
 
 def _scene(size: tuple[int, int, int]) -> tuple[Any, Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 from NoisyLabelSegLib import cli
 from NoisyLabelSegLib.progress import Step
 from NoisyLabelSegLib.worker import server
-from NoisyLabelSegLib.worker.stream import Block, Header, write_message
+from NoisyLabelSegLib.worker.stream import Block, Header, read_message, write_message
 
 PATIENT = 0.02
 
@@ -130,6 +131,16 @@ def brief() -> None:
     sys.stdin.buffer.read(1)
     write_message(sys.stdout.buffer, {"type": "models", "id": 1, "models": []})
     sys.exit(0)
+
+
+def scripted() -> None:
+    """Says one after the other what the next argument lists, the first at once and each other one when spoken to."""
+    first, *others = json.loads(sys.argv[2])
+    write_message(sys.stdout.buffer, first)
+    for header in others:
+        read_message(sys.stdin.buffer)
+        write_message(sys.stdout.buffer, header)
+    time.sleep(60)
 
 
 def mute() -> None:

@@ -284,10 +284,11 @@ def test_pip_itself_obeys(
     write_wheel(wheels, "noisylabelseg_test_only", requires=[requires])
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
     desk = Desk({"numpy": version("numpy")} if protected else {})
-    desk.environment = dict(os.environ)
+    desk.environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
     with desk.set_up()._protected():
         arguments = ["--dry-run", "--no-index", "--find-links", str(wheels), "noisylabelseg_test_only"]
         command = [sys.executable, "-m", "pip", "install", *arguments]
-        done = subprocess.run(command, env=desk.environment, capture_output=True, text=True, check=False)
+        # Not as this process would read it: ITK's DICOM writer, say in another test, leaves it in the "C" locale.
+        done = subprocess.run(command, env=desk.environment, capture_output=True, encoding="utf-8", check=False)
     would_install = done.stdout.partition("Would install")[2].split()
     assert (sorted(would_install), done.returncode == 0) == (installs, bool(installs)), done.stderr

@@ -92,7 +92,7 @@ def test_segments_that_the_model_knows_are_ticked_at_first(segments: list[str], 
     ("models", "segments", "values", "name"),
     [
         ([], [], None, ""),
-        ([HIPPOCAMPUS, LIDC], [], None, "hippocampus-refine"),
+        ([HIPPOCAMPUS, LIDC], [], None, "lidc-nodule-refine"),
         ([HIPPOCAMPUS, LIDC], ["Nodule"], None, "lidc-nodule-refine"),
         ([LIDC, HIPPOCAMPUS], ["anterior"], CT, "hippocampus-refine"),
         ([HIPPOCAMPUS, LIDC], ["unheard of"], CT, "lidc-nodule-refine"),

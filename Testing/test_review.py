@@ -263,7 +263,7 @@ def test_a_step_that_changes_nothing_is_none_and_a_new_step_ends_redoing() -> No
     review.undo()
     assert not review.can_undo and review.can_redo
     review.accept([key])
-    assert not review.can_redo and review.is_accepted(key) and not review.is_reverted(key)
+    assert not review.can_redo and review.decision(key) == "accepted"
 
 
 def test_the_history_is_bounded_and_holds_no_masks() -> None:
@@ -288,7 +288,7 @@ def test_deciding_ticks_and_a_tick_decides_nothing() -> None:
     review.tick([third])
     assert review.decision(third) == "open" and review.next_unreviewed() is None
     review.tick([first], False)
-    assert review.is_accepted(first) and review.next_unreviewed("gone") == first
+    assert review.decision(first) == "accepted" and review.next_unreviewed("gone") == first
 
 
 def test_a_key_that_there_is_not_is_refused_and_nothing_is_decided() -> None:
@@ -306,8 +306,8 @@ def test_another_stage_keeps_decisions_about_the_same_change_and_ticks_for_the_s
     before = status(review)
     review.use_stage(2)
     grown, same = review.listed()
-    assert review.is_reverted(grown) and not review.is_reviewed(grown), "nobody has seen it as it is now"
-    assert review.is_reverted(same) and review.is_reviewed(same)
+    assert review.decision(grown) == "reverted" and not review.is_reviewed(grown), "nobody has seen it as it is now"
+    assert review.decision(same) == "reverted" and review.is_reviewed(same)
     assert arrays(review.masks()) == arrays([drawn()])
     review.undo()
     assert status(review) == before
@@ -362,25 +362,6 @@ def test_what_cannot_be_restored_is_said_and_left_out(content: Any, note: str) -
     restored = Review.from_json(content, IDS[:1], stages, SPACING, SIZE)
     assert status(restored) == status(review_of(stages))
     assert len(restored.notes) == 1 and note in restored.notes[0]
-
-
-def test_segments_that_share_voxels_since_one_got_them_back_are_named() -> None:
-    """B and C go from the first segment to the second; A is in both from the start."""
-    review = review_of([[drawn(A, B, C), drawn(A)], [drawn(A), drawn(A, B, C)]])
-    lost, got = sorted(review.listed(), key=lambda key: review.change(key).kind == "added")
-    assert review.overlaps() == []
-    review.revert([lost])
-    assert review.overlaps() == [(0, 1)]
-    review.revert([got])
-    assert review.overlaps() == []
-    review.accept([lost])
-    assert review.overlaps() == [] and not whole(review.mask_of(1))[1, 1, 2]
-
-
-def test_segments_that_overlapped_when_given_may_do_so_again() -> None:
-    review = review_of([[drawn(A, B), drawn(A, B)], [drawn(A), drawn(A, B)]])
-    review.revert(review.listed())
-    assert review.overlaps() == []
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -59,7 +59,7 @@ def compute(request: Request, model: str) -> Outcome:
     settings = RefineSettings(stages=request.stages)
     outcome = refine_part(request.part, request.segments, request.masks, load_model(model, "cpu"), settings)
     header, blocks = outcome_message(outcome)
-    return read_outcome(json.loads(json.dumps(header)), blocks)
+    return read_outcome(json.loads(json.dumps(header)), blocks, request.grid, request.segments)
 
 
 def as_stored(image: sitk.Image, how: str) -> sitk.Image:

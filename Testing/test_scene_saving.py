@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -13,7 +15,6 @@ from test_scene_session import BETTER, GROWN, LESION, MATRIX, Case, key_of, show
 
 from NoisyLabelSegLib.segmentations import read_segmentation
 from NoisyLabelSegSlicer.maps import region_of_map
-from NoisyLabelSegSlicer.provenance import read_tag
 from NoisyLabelSegSlicer.session import Session
 from NoisyLabelSegSlicer.volumes import grid_of
 
@@ -144,17 +145,17 @@ def test_provenance_is_written_with_the_seg_nrrd(tmp_path: Path) -> None:
     image = sitk.ReadImage(str(path))
     ids = {image.GetMetaData(f"Segment{n}_ID"): image.GetMetaData(f"Segment{n}_Tags") for n in range(3)}
     tags = dict(tag.split(":", 1) for tag in ids["lesion"].split("|") if tag)
-    assert read_tag(tags["NoisyLabelSeg.Provenance"]) == NASTY
+    assert json.loads(unquote(tags["NoisyLabelSeg.Provenance"])) == NASTY
     assert "NoisyLabelSeg" not in ids["organ"] and "TerminologyEntry" in tags
     [segment] = (s for s in read_segmentation(path).segments if s.id == "lesion")
-    assert read_tag(segment.extra["Tags.NoisyLabelSeg.Provenance"]) == NASTY
+    assert json.loads(unquote(segment.extra["Tags.NoisyLabelSeg.Provenance"])) == NASTY
     node = case.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "read")
     storage = case.scene.AddNewNodeByClass("vtkMRMLSegmentationStorageNode")
     storage.SetFileName(str(path))
     assert storage.ReadData(node)
     text = scenes.vtk.reference("")
     assert node.GetSegmentation().GetSegment("lesion").GetTag("NoisyLabelSeg.Provenance", text)
-    assert read_tag(str(text)) == NASTY
+    assert json.loads(unquote(str(text))) == NASTY
 
 
 def _with_provenance(outcome: Any, provenance: dict[str, Any]) -> Any:

@@ -143,7 +143,7 @@ def test_a_result_of_a_tilted_scan_lies_in_the_patient_voxel_by_voxel(stack: Sta
     assert session.result.GetParentTransformNode() is volume.GetParentTransformNode()
     for stage, radius in ((1, 7), (0, 5)):
         session.show_stage(stage)
-        seen, sure = scenes.seen_at(session.result, "ball", stack.true(index[::7]))
+        seen, sure = scenes.seen_at(session.shown_node, "ball", stack.true(index[::7]))
         assert seen.any()
         np.testing.assert_array_equal(seen[sure], (distance <= radius)[::7][sure])
     change = session.review.changes[0]

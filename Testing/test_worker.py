@@ -110,7 +110,7 @@ def test_requests_and_outcomes_arrive_as_they_were() -> None:
     rows = ({"segment": "a", "stage": 0, "dice": float("nan")},)
     empty = Region((slice(4, 6),) * 3, np.zeros((2, 2, 2), bool))
     outcome = Outcome(sent.segments, (sent.masks, (empty,)), (map_,), rows, {"seconds": 1.5}, ("ä note",), 1)
-    back = read_outcome(*outcome_message(outcome))
+    back = read_outcome(*outcome_message(outcome), sent.grid, sent.segments)
     assert (back.segments, back.provenance, back.notes, back.slice_axis) == (
         sent.segments,
         {"seconds": 1.5},
@@ -146,6 +146,90 @@ def test_a_request_lies_in_its_image() -> None:
     for masks in ((beyond,), (numbers,), ()):
         with pytest.raises(InputError, match="must lie in the image"):
             replace(sent, masks=masks)
+
+
+def outcome(**change: Any) -> Outcome:
+    """What could be an answer to `request`."""
+    sent = request()
+    (mask,) = sent.masks
+    maps = (Map("probability", "Segment_1", Region(mask.box, mask.values.astype(np.float32)), 0, 1),)
+    given = Outcome(sent.segments, (sent.masks, sent.masks), maps, (), {"device": "cpu"}, (), 2)
+    return replace(given, **change)
+
+
+def beside(values: Any, start: tuple[int, int, int]) -> Region:
+    return Region(tuple(slice(a, a + n) for a, n in zip(start, values.shape, strict=True)), values)
+
+
+BALL = request().masks[0]
+NUMBERS, OUTSIDE = Region(BALL.box, BALL.values.astype(np.uint8)), beside(np.ones((1, 1, 1), bool), (6, 0, 0))
+OTHER = replace(request().segments[0], id="Segment_2")
+
+
+def probability(region: Region, segment: str = "Segment_1", minimum: float = 0, maximum: float = 1) -> Any:
+    return {"maps": (Map("probability", segment, region, minimum, maximum),)}
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"stages": ((BALL,), (NUMBERS,))}, "masks must be truth values that lie in the image"),
+        ({"stages": ((BALL,), (OUTSIDE,))}, "masks must be truth values that lie in the image"),
+        ({"segments": (OTHER,)}, "must have the segments that were asked for"),
+        ({"segments": (OTHER, *request().segments), "stages": ((BALL, BALL),)}, "must have the segments"),
+        ({"segments": (), "stages": ((),)}, "must have the segments"),
+        (probability(BALL), "maps must be of type float32 and lie in the image"),
+        (probability(beside(np.ones((1, 1, 1), np.float32), (0, 20, 99))), "maps must be of type float32"),
+        (probability(BALL, "Segment_9"), "maps must be about its segments"),
+    ],
+)
+def test_an_outcome_that_answers_another_question_is_refused(change: dict[str, Any], sentence: str) -> None:
+    sent = request()
+    read_outcome(*outcome_message(outcome()), sent.grid, sent.segments)
+    with pytest.raises(InputError, match=sentence):
+        read_outcome(*outcome_message(outcome(**change)), sent.grid, sent.segments)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"stages": 0}, "it has 0 stages"),
+        ({"stages": -1}, "it has -1 stages"),
+        ({"stages": 3}, "An outcome of 3 masks and 1 maps holds 3 arrays"),
+        ({"stages": None}, "stages must be a whole number"),
+        ({"slice_axis": 3}, "slices along axis 3 of 0 to 2"),
+        ({"slice_axis": -1}, "slices along axis -1"),
+        ({"maps": [{"name": "guess", "segment": "", "minimum": 0, "maximum": 1}]}, "name must be one of"),
+        ({"maps": [{"name": "entropy", "segment": "", "minimum": 1, "maximum": 1}]}, "its bounds 1.0 and 1.0 are none"),
+        ({"maps": [{"name": "entropy", "segment": "", "minimum": 0, "maximum": np.nan}]}, "its bounds 0.0 and nan"),
+        ({"notes": "a note"}, "notes must be a list"),
+        ({"surprise": 1}, "unknown key"),
+    ],
+)
+def test_what_is_no_outcome_is_refused(change: dict[str, Any], sentence: str) -> None:
+    (header, blocks), sent = outcome_message(outcome()), request()
+    with pytest.raises(InputError, match=sentence):
+        read_outcome({**json.loads(json.dumps(header)), **change}, blocks, sent.grid, sent.segments)
+
+
+def test_arrays_of_a_negative_size_are_refused() -> None:
+    header, blocks = outcome_message(outcome())
+    header, sent = json.loads(json.dumps(header)), request()
+    odd = replace(blocks[1], shape=(-1, 1, 1), type="uint8")
+    for place in range(3):
+        with pytest.raises(InputError, match="lie in the image"):
+            read_outcome(header, [*blocks[:place], odd, *blocks[place + 1 :]], sent.grid, sent.segments)
+
+
+@pytest.mark.parametrize(("ids", "known"), [(("a", "b"), True), (("a", "a"), False), (("a", ""), False), ((), False)])
+def test_from_nothing_the_models_segments_come_with_identifiers(ids: tuple[str, ...], known: bool) -> None:
+    segments = tuple(Segment(f"{n}", n + 1, id=name) for n, name in enumerate(ids))
+    message = outcome_message(outcome(segments=segments, stages=((BALL,) * len(ids),) * 2, maps=()))
+    if known:
+        assert read_outcome(*message, request().grid, ()).segments == segments
+    else:
+        with pytest.raises(InputError, match="must have the segments"):
+            read_outcome(*message, request().grid, ())
 
 
 def raw(header: Any, length: int | None = None) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import sys
@@ -395,6 +396,99 @@ def test_missing_packages_are_named_and_models_are_listed_nevertheless(person: C
     assert somebody.wait()[0] == "models"
 
 
+HELLO: dict[str, Any] = {"type": "hello", "protocol": 1, "version": "1", "python": "3", "torch": None, "missing": []}
+OUTCOME = {"segments": [], "stages": 0, "maps": [], "statistics": [], "provenance": {}, "notes": [], "slice_axis": 0}
+
+
+def without(key: str, message: dict[str, Any]) -> dict[str, Any]:
+    return {other: value for other, value in message.items() if other != key}
+
+
+@pytest.mark.parametrize(
+    ("says", "sentence"),
+    [
+        ([without("protocol", HELLO)], "'hello' lacks the key 'protocol'"),
+        ([{**HELLO, "protocol": "1"}], "protocol must be a whole number"),
+        ([without("missing", HELLO)], "'hello' lacks the key 'missing'"),
+        ([{**HELLO, "missing": "torch"}], "missing must be a list"),
+        ([{"type": "result", "id": 1}], "says 'result' about nothing it was asked"),
+        ([HELLO, {"type": "result"}], "says 'result' about nothing it was asked"),
+        ([HELLO, {"type": "result", "id": 7}], "says 'result' about nothing it was asked"),
+        ([HELLO, {"type": "result", "id": [1]}], "says 'result' about nothing it was asked"),
+        ([HELLO, {"type": "result", "id": 1}], "'result' lacks the key 'outcome'"),
+        ([HELLO, {"type": "result", "id": 1, "outcome": 1}], "outcome must be a JSON object"),
+        ([HELLO, {"type": "result", "id": 1, "outcome": {}}], "The outcome lacks the key 'segments'"),
+        ([HELLO, {"type": "result", "id": 1, "outcome": OUTCOME}], "The outcome: it has 0 stages"),
+        ([HELLO, {"type": "error", "id": 1}], "'error' lacks the key 'message'"),
+        ([HELLO, {"type": "error", "id": 1, "message": None, "fault": True}], "message must be a text"),
+        ([HELLO, {"type": "models", "id": 1, "models": []}], "answers the request 'run' by 'models'"),
+        ([HELLO, {"type": "dance\n" * 9, "id": 1}], r"by 'dance\n"),
+        ([HELLO, {"type": "progress", "id": 1, "text": "slowly"}], "'progress' lacks the key 'done'"),
+        ([HELLO, {"type": "progress", "id": 2, "text": "slowly", "done": 0}], "progress of what is no computation"),
+        ([HELLO, {"type": "progress", "id": 1, "text": "slowly", "done": 10**400}], "OverflowError"),
+        ([HELLO, {"type": "models", "id": 2}], "'models' lacks the key 'models'"),
+        ([HELLO, {"type": "models", "id": 2, "models": [{"folder": "a"}]}], "model 1 lacks the key 'removable'"),
+        (
+            [HELLO, {"type": "models", "id": 2, "models": [{"folder": "a", "removable": True, "description": {}}]}],
+            "model 1, description lacks the key",
+        ),
+        ([HELLO, {"type": "devices", "id": 2, "devices": ["cpu"]}], "answers the request 'models' by 'devices'"),
+        ([HELLO, {"type": "devices", "id": 3, "devices": [0]}], "devices[0] must be a text"),
+    ],
+    ids=lambda value: None if isinstance(value, list) else value,
+)
+def test_what_cannot_be_read_ends_the_worker_and_everybody_is_told(
+    person: Callable[..., Person], says: list[dict[str, Any]], sentence: str
+) -> None:
+    somebody = person(*ODD, "scripted", json.dumps(says))
+    somebody.run(request())
+    somebody.models()
+    somebody.worker.devices(somebody.hears("devices"), somebody.hears("failed"))
+    process = pid(somebody.worker)
+    somebody.wait(lambda: len(somebody.heard) == 3)
+    assert {name for name, *_ in somebody.heard} == {"failed"} and len({said for _, said in somebody.heard}) == 1
+    said = somebody.heard[0][1]
+    assert sentence in said and said.endswith(": install the same version of NoisyLabelSeg on both sides.")
+    assert len(said.splitlines()) == 1
+    assert somebody.worker.state == "off" and not is_running(process)
+
+
+def test_a_cancel_works_although_the_hello_is_none(person: Callable[..., Person]) -> None:
+    somebody = person(*ODD, "scripted", json.dumps([{"type": "hello"}]))
+    somebody.run(request())
+    assert somebody.cancel() < 1
+
+
+def test_an_exception_of_who_listens_is_theirs(person: Callable[..., Person]) -> None:
+    """It passes through, and everything else goes on."""
+
+    def fall(_: Any) -> None:
+        raise RuntimeError("the listener fell")
+
+    answers: list[dict[str, Any]] = [{"type": "models", "id": number, "models": []} for number in (1, 2)]
+    somebody = person(*ODD, "scripted", json.dumps([HELLO, *answers, {"type": "models"}]))
+    failed = somebody.hears("failed")
+    somebody.worker.models(fall, failed)
+    somebody.models()
+    with pytest.raises(RuntimeError, match="fell"):
+        somebody.wait()
+    assert somebody.wait() == ("models", []) and somebody.worker.state == "ready"
+    somebody.worker.models(fall, fall)
+    somebody.models()
+    with pytest.raises(RuntimeError, match="fell"):
+        somebody.wait(lambda: False)
+    assert [name for name, *_ in somebody.heard] == ["models", "failed"], "the other one is told nevertheless"
+    assert somebody.worker.state == "off"
+
+
+def test_a_stop_while_somebody_is_told_is_the_end(person: Callable[..., Person]) -> None:
+    somebody = person(*ODD, "poor")
+    for _ in range(2):
+        somebody.worker.devices(somebody.hears("devices"), lambda _: somebody.worker.stop())
+    somebody.wait(lambda: somebody.worker.state == "off")
+    assert somebody.heard == []
+
+
 def test_a_login_may_greet_first(person: Callable[..., Person]) -> None:
     somebody = person(*ODD, "polite")
     somebody.models()
@@ -426,7 +520,7 @@ def test_an_idle_worker_ends_and_is_started_when_it_is_needed(person: Callable[.
 
 def test_the_time_left_follows_from_the_share_done_since_the_stages_began() -> None:
     told: list[Progress] = []
-    run = AskedRun({}, (), lambda *_: None, lambda _: None, told.append, lambda: None)
+    run = AskedRun({}, (), "result", lambda *_: lambda: None, lambda _: None, told.append, lambda: None)
     for now, stage, done, left in (
         (0, 0, 0, None),  # loading does not count
         (9, 1, 0, None),

@@ -154,13 +154,6 @@ def test_the_other_sides_shell_reads_one_plain_name(command: str) -> None:
         WorkerSetting("ssh", "host", command)
 
 
-def test_what_another_python_lacks_can_be_installed_by_hand(environments: Path) -> None:
-    lacking = ["monai>=1.4", "torch>=2.5"]
-    said = WorkerSetting("python", str(environments / "conda ü")).advice(lacking)
-    assert said.endswith(f'"{environments / "conda ü/bin/python3"}" -m pip install "monai>=1.4" "torch>=2.5"')
-    assert WorkerSetting("ssh", "gpu").advice(lacking).startswith("gpu lacks monai>=1.4, torch>=2.5: install")
-
-
 def test_the_command_starts_this_library_wherever_it_is_called_from(tmp_path: Path) -> None:
     """In a folder with spaces and umlauts; a package of the same name in the current folder is not run."""
     library = tmp_path / "Erweiterung für Ärzte"

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf
 
+from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.progress import Step
+from NoisyLabelSegLib.worker.answers import read_error, type_of
 from NoisyLabelSegLib.worker.stream import Block, Header
+from NoisyLabelSegSlicer.translation import _
 
 LEAST_SHARE = 0.02
 """More than this must be done before it says how long the rest takes."""
+
+
+Tell = Callable[[], object]
+"""What lets somebody know; only this may end in an error of theirs."""
 
 
 @dataclass(frozen=True)
@@ -26,23 +34,27 @@ class Asked:
 
     Attributes:
         header, blocks: the message.
-        done: takes the answer.
+        answer: type of the message that answers it.
+        read: makes of that message what tells it; an exception says that it cannot be read.
         failed: takes the sentence that says why there is none.
         sent: whether the worker knows of it.
     """
 
     header: Header
     blocks: Sequence[Block]
-    done: Callable[[Header, Sequence[Block]], None]
+    answer: str
+    read: Callable[[Header, Sequence[Block]], Tell]
     failed: Callable[[str], None]
     sent: bool = field(default=False, kw_only=True)
 
-    def end(self, header: Header, blocks: Sequence[Block]) -> None:
-        """Take the worker's last word."""
+    def end(self, header: Header, blocks: Sequence[Block]) -> Tell:
+        """What tells the worker's last word; an exception when it is none."""
         if header["type"] == "error":
-            self.fail(header["message"])
-        else:
-            self.done(header, blocks)
+            return partial(self.fail, read_error(header))
+        if header["type"] != self.answer:
+            text = _("The worker answers the request '{asked}' by {answer}.")
+            raise InputError(text.format(asked=self.header["type"], answer=type_of(header)))
+        return self.read(header, blocks)
 
     def fail(self, sentence: str) -> None:
         """There will be no answer."""
@@ -67,11 +79,10 @@ class AskedRun(Asked):
     def is_cancelled(self) -> bool:
         return self.give_up < inf
 
-    def end(self, header: Header, blocks: Sequence[Block]) -> None:
+    def end(self, header: Header, blocks: Sequence[Block]) -> Tell:
         if self.is_cancelled or header["type"] == "cancelled":
-            self.cancelled()
-        else:
-            super().end(header, blocks)
+            return self.cancelled
+        return super().end(header, blocks)
 
     def fail(self, sentence: str) -> None:
         if self.is_cancelled:

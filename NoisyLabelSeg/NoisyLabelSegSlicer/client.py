@@ -5,15 +5,25 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, Literal
 
 from NoisyLabelSegLib.errors import InputError
-from NoisyLabelSegLib.progress import Step
+from NoisyLabelSegLib.grid import Grid
+from NoisyLabelSegLib.segmentations import Segment
+from NoisyLabelSegLib.worker.answers import (
+    read_devices,
+    read_hello,
+    read_models,
+    read_protocol,
+    read_result,
+    read_step,
+    type_of,
+)
 from NoisyLabelSegLib.worker.messages import PROTOCOL, Outcome, Request, read_outcome, request_message
 from NoisyLabelSegLib.worker.stream import Block, Header
-from NoisyLabelSegSlicer.asked import Asked, AskedRun, Progress
+from NoisyLabelSegSlicer.asked import Asked, AskedRun, Progress, Tell
 from NoisyLabelSegSlicer.process import WorkerProcess
 from NoisyLabelSegSlicer.translation import _
 
@@ -78,20 +88,20 @@ class Worker:
 
     def models(self, done: Callable[[Models], None], failed: Failed) -> None:
         """List the models: each with "folder", "removable", and its "description" or the "reason" why it is broken."""
-        self._ask(Asked({"type": "models"}, (), _give("models", done), failed))
+        self._ask(Asked({"type": "models"}, (), "models", _give(read_models, done), failed))
 
     def import_model(self, path: str, overwrite: bool, done: Callable[[Models], None], failed: Failed) -> None:
         """Copy a folder or zip file, a path where the worker runs, among the person's own models; then list them."""
         request = {"type": "import", "path": str(path), "overwrite": overwrite}
-        self._ask(Asked(request, (), _give("models", done), failed))
+        self._ask(Asked(request, (), "models", _give(read_models, done), failed))
 
     def remove_model(self, name: str, done: Callable[[Models], None], failed: Failed) -> None:
         """Delete one of the person's own models; then list them."""
-        self._ask(Asked({"type": "remove", "name": name}, (), _give("models", done), failed))
+        self._ask(Asked({"type": "remove", "name": name}, (), "models", _give(read_models, done), failed))
 
     def devices(self, done: Callable[[list[str]], None], failed: Failed) -> None:
         """List what can be computed on, such as "cuda:0 (NVIDIA A2)" and "cpu"; this loads PyTorch."""
-        self._ask(Asked({"type": "devices"}, (), _give("devices", done), failed))
+        self._ask(Asked({"type": "devices"}, (), "devices", _give(read_devices, done), failed))
 
     def run(
         self,
@@ -103,8 +113,9 @@ class Worker:
     ) -> None:
         """Compute; one of ``done``, ``failed`` and ``cancelled`` is called in the end, and nothing after it."""
         content, blocks = request_message(request)
-        finish = partial(self._finish, done, failed)
-        self._ask(AskedRun({"type": "run", "request": content}, blocks, finish, failed, progress, cancelled))
+        read = partial(self._read_result, done, request.grid, request.segments)
+        header = {"type": "run", "request": content}
+        self._ask(AskedRun(header, blocks, "result", read, failed, progress, cancelled))
 
     def cancel(self) -> None:
         """End all computations: ``cancelled`` follows within a second, whatever the worker does."""
@@ -120,19 +131,33 @@ class Worker:
         self._end()
 
     def poll(self) -> None:
-        """Take what has arrived, send what waits, and see whether the worker is well."""
+        """Take what has arrived, send what waits, and see whether the worker is well.
+
+        A message that cannot be read ends the worker. An exception of a callback is the caller's: it passes through
+        when the state is in order, and the next call goes on with what is left.
+        """
         process = self._process
         for header, blocks in process.messages() if process else ():
-            self._take(header, blocks)
+            try:
+                tell = self._read(header, blocks)
+            except Exception as error:  # whatever a strange message does to what reads it
+                self._fail_all(_complaint(error))
+                return
+            tell()
             if self._process is not process:  # that was the end of it
                 return
         if self._asked and (sentence := self._trouble()):
-            self._end()
-            waiting, self._asked = self._asked, {}
-            for asked in waiting.values():
-                asked.fail(sentence)
+            self._fail_all(sentence)
         else:
             self._send_waiting()
+
+    def _fail_all(self, sentence: str) -> None:
+        """End the worker and tell everybody who waits, even if one of them raises."""
+        self._end()
+        waiting, self._asked = self._asked, {}
+        with ExitStack() as told:
+            for asked in reversed(waiting.values()):
+                told.callback(asked.fail, sentence)
 
     def _trouble(self) -> str:
         """Why the worker is of no use any more to those who wait for it; empty if it is."""
@@ -143,12 +168,6 @@ class Worker:
             return _obituary(self._process, greeted=self.hello is not None)
         if self.hello is None and now > self._started + START_SECONDS:
             return _("The worker does not answer: open Set-up and check how it is started.")
-        if self.hello and self.hello["protocol"] != PROTOCOL:
-            text = _(
-                "The worker speaks protocol {theirs} and 3D Slicer's side {ours}: install the same version of "
-                "NoisyLabelSeg on both sides."
-            )
-            return text.format(theirs=self.hello["protocol"], ours=PROTOCOL)
         if any(run.sent and run.give_up <= now for _number, run in self._runs()):
             return _("The worker was ended together with the computation that was cancelled.")
         return ""
@@ -183,7 +202,7 @@ class Worker:
         """Send what could not be sent before the hello, unless it has been cancelled or cannot be done."""
         missing = ", ".join(self.hello["missing"]) if self.hello else ""
         for number, asked in list(self._asked.items()):
-            if asked.sent:
+            if asked.sent or number not in self._asked:  # what is told here may end in a stop
                 continue
             if isinstance(asked, AskedRun) and asked.is_cancelled:
                 del self._asked[number]
@@ -197,31 +216,57 @@ class Worker:
                 self._process.write(asked.header, asked.blocks)
                 asked.blocks = ()  # they may be large
 
-    def _take(self, header: Header, blocks: Sequence[Block]) -> None:
-        """Take one message."""
-        kind, number = header["type"], header.get("id", 0)
-        if kind == "hello":
-            self.hello = header
-        elif kind != "progress":
-            if asked := self._asked.pop(number, None):  # unless it was stopped meanwhile
-                asked.end(header, blocks)
-        elif isinstance(run := self._asked.get(number), AskedRun):
-            self.device = header["device"] or self.device
-            run.follow(Step(**{field.name: header[field.name] for field in fields(Step)}), self._clock())
+    def _read(self, header: Header, blocks: Sequence[Block]) -> Tell:
+        """Take one message, as far as it is nobody else's; gives what tells the others."""
+        if header["type"] == "hello":
+            return partial(self._greet, _hello(header))
+        number: Any = header.get("id")
+        asked = self._asked.get(number) if type(number) is int else None
+        if asked is None or not asked.sent:
+            raise InputError(_("The worker says {what} about nothing it was asked.").format(what=type_of(header)))
+        if header["type"] != "progress":
+            tell = asked.end(header, blocks)
+            del self._asked[number]
+            return tell
+        if not isinstance(asked, AskedRun):
+            raise InputError(_("The worker tells the progress of what is no computation."))
+        step = read_step(header)
+        self.device = step.device or self.device
+        return partial(asked.follow, step, self._clock())
 
-    def _finish(self, done: Callable[[Outcome], None], failed: Failed, header: Header, blocks: Sequence[Block]) -> None:
-        try:
-            outcome = read_outcome(header["outcome"], blocks)
-        except InputError as error:
-            failed(str(error))
-            return
-        self.device = outcome.provenance["device"]
-        done(outcome)
+    def _greet(self, hello: Header) -> None:
+        self.hello = hello
+
+    def _read_result(
+        self,
+        done: Callable[[Outcome], None],
+        grid: Grid,
+        segments: Sequence[Segment],
+        header: Header,
+        blocks: Sequence[Block],
+    ) -> Tell:
+        outcome = read_outcome(read_result(header), blocks, grid, segments)
+        self.device = str(outcome.provenance.get("device") or self.device)
+        return partial(done, outcome)
 
 
-def _give(key: str, done: Callable[[Any], None]) -> Callable[[Header, Sequence[Block]], None]:
-    """What takes one thing out of an answer."""
-    return lambda header, _blocks: done(header[key])
+def _give(read: Callable[[Header], Any], done: Callable[[Any], None]) -> Callable[[Header, Sequence[Block]], Tell]:
+    """What makes of an answer what tells it."""
+    return lambda header, _blocks: partial(done, read(header))
+
+
+def _hello(header: Header) -> Header:
+    if (theirs := read_protocol(header)) != PROTOCOL:
+        text = _("The worker speaks protocol {theirs} and 3D Slicer's side {ours}.")
+        raise InputError(text.format(theirs=theirs, ours=PROTOCOL))
+    return read_hello(header)
+
+
+def _complaint(error: Exception) -> str:
+    """A sentence about a message that cannot be read."""
+    unforeseen = _("What the worker says cannot be read ({reason})").format(reason=repr(error))
+    what = " ".join(str(error).split()).rstrip(".") if isinstance(error, InputError) else unforeseen
+    return _("{what}: install the same version of NoisyLabelSeg on both sides.").format(what=what)
 
 
 def _obituary(process: WorkerProcess, *, greeted: bool) -> str:

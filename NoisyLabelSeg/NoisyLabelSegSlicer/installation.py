@@ -41,7 +41,7 @@ class Application(Protocol):
         """What was kept."""
 
     def restart(self) -> None:
-        """``slicer.util.restart()``."""
+        """``slicer.util.restart()``, which asks nobody: so first the person, who may want to save something."""
 
 
 class Installation:
@@ -78,7 +78,7 @@ class Installation:
         return make_plan(self._facts(), wheels)
 
     def carry_out(self, plan: Plan) -> bool:
-        """Take the steps; False when the application is restarting before the last one.
+        """Take the steps; False when the application has to start again before the last one.
 
         Raises:
             InputError: after all steps something is still missing. What the application raises passes through.

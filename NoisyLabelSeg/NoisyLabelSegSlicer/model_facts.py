@@ -19,12 +19,6 @@ def described(content: Content) -> ModelDescription:
     return convert(ModelDescription, dict(content), _("The model's description"))
 
 
-def title(content: Content) -> str:
-    """One line to choose by, such as "lidc-nodule-refine · CT lung nodule · refine"; plain text."""
-    d = described(content)
-    return f"{d.name} · {d.modality} {d.anatomy} · {d.kind}"
-
-
 def summary(content: Content) -> str:
     """What decides whether a model comes into question: image, task, licence, measured quality; plain text."""
     d = described(content)

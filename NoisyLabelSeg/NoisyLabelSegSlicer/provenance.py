@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 ATTRIBUTE = "NoisyLabelSeg.Provenance"
 # In a .seg.nrrd the tags of a segment are separated by "|", their names end at a ":", and a line ends the field.
@@ -27,8 +27,3 @@ def read_provenance(node: Any) -> dict[str, Any]:
     except ValueError:
         return {}
     return values if isinstance(values, dict) else {}
-
-
-def read_tag(text: str) -> dict[str, Any]:
-    """What was stored in a segment's tag."""
-    return dict(json.loads(unquote(text)))

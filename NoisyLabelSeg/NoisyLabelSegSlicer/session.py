@@ -3,35 +3,41 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import slicer
 
+from NoisyLabelSegLib.errors import InputError
+from NoisyLabelSegLib.grid import Grid
 from NoisyLabelSegLib.outcome import Outcome
-from NoisyLabelSegLib.regions import Region, is_empty, union, within
-from NoisyLabelSegLib.review import Review, write_csv
+from NoisyLabelSegLib.regions import Region, is_empty
+from NoisyLabelSegLib.review import MOST_STEPS, Review, write_csv
 from NoisyLabelSegLib.segmentations import Segment
 from NoisyLabelSegSlicer.appearance import step_back
 from NoisyLabelSegSlicer.changes_node import ADDED_COLOR, REMOVED_COLOR, add_changes, put_changes
+from NoisyLabelSegSlicer.edits import Patch, Touched, difference, patches, redrawn
 from NoisyLabelSegSlicer.labelmaps import labelmap_of, on_grid
 from NoisyLabelSegSlicer.map_overlay import MapOverlay
 from NoisyLabelSegSlicer.maps import uncertainty_from
-from NoisyLabelSegSlicer.new_nodes import add_node, all_or_none
+from NoisyLabelSegSlicer.new_nodes import all_or_none
 from NoisyLabelSegSlicer.provenance import read_provenance
-from NoisyLabelSegSlicer.segments import segment_records
+from NoisyLabelSegSlicer.segments import masks_on_grid, put_mask, segment_ids, segment_records
 from NoisyLabelSegSlicer.session_nodes import (
     CHANGES,
-    STATISTICS,
+    RESULT,
     SessionNodes,
     add_session_nodes,
     find_session_nodes,
+    occupy_the_same,
     require_in_scene,
 )
-from NoisyLabelSegSlicer.shown_masks import ShownMasks
-from NoisyLabelSegSlicer.statistics import Row, fill_table, statistics_rows
-from NoisyLabelSegSlicer.transforms import Between, moved
+from NoisyLabelSegSlicer.stage_look import StageLook
+from NoisyLabelSegSlicer.statistics import Row, statistics_rows
+from NoisyLabelSegSlicer.transforms import Between, moved, same_place
 from NoisyLabelSegSlicer.translation import _
 from NoisyLabelSegSlicer.views import jump_to
 from NoisyLabelSegSlicer.volumes import grid_of, ijk_to_ras
@@ -59,11 +65,22 @@ class Session:
         self.review = _review(nodes)
         self.notes = nodes.notes + self.review.notes
         self._nodes = nodes
-        self._masks = ShownMasks(nodes.result, nodes.grid, nodes.ids, nodes.stages)
+        self._volume_grid = grid_of(nodes.volume)
+        self._look = StageLook(nodes.result, nodes.grid, nodes.ids, nodes.stages)
+        self._done: deque[list[Patch]] = deque(maxlen=MOST_STEPS)
+        self._undone: list[list[Patch]] = []
         self._overlay = MapOverlay(nodes.result.GetScene())
 
     @classmethod
-    def create(cls, volume: Any, given: Any | None, outcome: Outcome, roi: Any | None, keep_others: bool) -> Session:
+    def create(
+        cls,
+        volume: Any,
+        given: Any | None,
+        outcome: Outcome,
+        roi: Any | None,
+        keep_others: bool,
+        asked: Grid | None = None,
+    ) -> Session:
         """Add the nodes of a refinement to the scene; if anything fails, the scene is as it was.
 
         Args:
@@ -72,12 +89,17 @@ class Session:
             outcome: what the worker found.
             roi: Markups ROI node, outside of which nothing changes; None allows the whole volume.
             keep_others: whether no segment may grow into another one that was not refined.
+            asked: the volume's grid when the worker was asked; None where nothing can have happened since.
 
         Raises:
-            InputError: the volume or the given segmentation is not in the scene any more; see also `volumes.grid_of`
+            InputError: the volume or the given segmentation is not in the scene any more, or the volume was changed
+                while the model was at work; see also `volumes.grid_of`
                 and `region_of_interest.inside`.
         """
         require_in_scene(volume, given)
+        if asked is not None and not asked.same_as(grid_of(volume)):
+            text = _("'{name}' was moved or cropped while the model was at work: start again.")
+            raise InputError(text.format(name=volume.GetName()))
         with all_or_none(volume.GetScene()):
             session = cls(add_session_nodes(volume, given, outcome, roi, keep_others))
             session._save()
@@ -95,7 +117,9 @@ class Session:
     @property
     def names(self) -> list[str]:
         """The refined segments' names as they are now."""
-        return [segment.name for segment in self.segments]
+        there = set(segment_ids(self.result))
+        segmentation = self.result.GetSegmentation()
+        return [segmentation.GetSegment(n).GetName() if n in there else n for n in self._nodes.ids]
 
     @property
     def segments(self) -> tuple[Segment, ...]:
@@ -110,95 +134,154 @@ class Session:
     @property
     def shown(self) -> int:
         """The stage that is shown; a step of the review that changes the result shows the result."""
-        return self.review.stage if self._masks.stage is None else self._masks.stage
+        return self.review.stage if self._look.stage is None else self._look.stage
+
+    @property
+    def shown_node(self) -> Any:
+        """The segmentation node in which the refined segments are seen: the result, or that of a look at a stage."""
+        return self.result if self._look.stage is None else self._look.node
 
     def show_stage(self, stage: int) -> None:
-        """Show a stage for a look, in all views at once; at the stage that counts as the result, the result."""
+        """Show a stage for a look, in all views at once; at the stage that counts as the result, the result.
+
+        Raises:
+            InputError: see `require_intact`.
+        """
+        self.require_intact()
         if stage == self.review.stage:
-            self._masks.show_result()
+            self._look.end()
         else:
-            self._masks.show_stage(stage)
+            self._look.show(stage)
+        self._step_back()
         self._update_changes()
+
+    def require_intact(self) -> None:
+        """InputError if the result or the volume is no longer what the review is about."""
+        require_in_scene(self.result, self.volume)
+        if gone := set(self._nodes.ids) - set(segment_ids(self.result)):
+            text = _("The segment '{id}' was removed from '{name}': its changes can no longer be reviewed.")
+            raise InputError(text.format(id=min(gone), name=self.result.GetName()))
+        if not occupy_the_same(grid_of(self.volume), self._nodes.grid):
+            text = _("'{name}' was moved, cropped or its transform hardened since it was refined: refine it again.")
+            raise InputError(text.format(name=self.volume.GetName()))
 
     def show_changes(self, on: bool) -> None:
         """Colour in what that which is shown differs from the given mask, or stop doing so."""
-        node = self.result.GetNodeReference(CHANGES)
+        node = self._changes()
         if node is None and on:
             node = add_changes(self.result, self.volume)
             self.result.SetNodeReferenceID(CHANGES, node.GetID())
+            node.SetNodeReferenceID(RESULT, self.result.GetID())
         if node is not None:
             node.GetDisplayNode().SetVisibility(on)
             self._step_back()
             self._update_changes()
 
-    def _shown_changes(self) -> Any | None:
+    def _changes(self) -> Any | None:
+        """The node with the changes; that of the original, in a copy of a result, is none of ours."""
         node = self.result.GetNodeReference(CHANGES)
+        return node if node is not None and node.GetNodeReference(RESULT) is self.result else None
+
+    def _shown_changes(self) -> Any | None:
+        node = self._changes()
         return node if node is not None and node.GetDisplayNode().GetVisibility() else None
 
     def _step_back(self) -> None:
         changes = self._shown_changes() is not None
-        step_back(self.result, self._nodes.ids, outlined=changes or self._overlay.is_shown, neutral=changes)
+        for node in filter(None, (self.result, self._look.node)):
+            step_back(node, self._nodes.ids, outlined=changes or self._overlay.is_shown, neutral=changes)
 
     def _update_changes(self) -> None:
         node = self._shown_changes()
         if node is not None:
-            put_changes(node, self._nodes.stages[0], self._masks.shown(), self._nodes.grid)
+            stage = self._look.stage
+            now = self._result_masks() if stage is None else self._nodes.stages[stage]
+            put_changes(node, self._nodes.stages[0], now, self._nodes.grid)
 
     def show_map(self, node: Any | None, opacity: float = 0.5, threshold: float = 0.0, legend: bool = True) -> None:
         """Lay one of `maps` over the images where it is at least a threshold; None for none. See `MapOverlay`."""
         self._overlay.show(node, opacity, threshold, legend)
         self._step_back()
 
+    def put_away(self) -> None:
+        """Leave the result in the scene as any other segmentation: no stage, map or change is shown any more."""
+        self._look.end()
+        self.show_map(None)
+        self.show_changes(False)
+
     def accept(self, keys: Iterable[str]) -> None:
         """Keep these changes; see `Review.accept`."""
-        self._do(lambda: self.review.accept(keys))
+        self._decide(lambda: self.review.accept(keys))
 
     def revert(self, keys: Iterable[str]) -> None:
         """Put the given mask back in these places; see `Review.revert`."""
-        self._do(lambda: self.review.revert(keys))
+        self._decide(lambda: self.review.revert(keys))
 
     def tick(self, keys: Iterable[str], on: bool = True) -> None:
         """Say that a person has seen these changes, or has not; see `Review.tick`."""
-        self._do(lambda: self.review.tick(keys, on))
-
-    def undo(self) -> None:
-        """Take the last step back."""
-        self._do(self.review.undo)
-
-    def redo(self) -> None:
-        """Take the step again that was taken back."""
-        self._do(self.review.redo)
+        self._decide(lambda: self.review.tick(keys, on))
 
     def use_stage(self, stage: int) -> None:
-        """Let another stage count as the result; what was drawn into the old one by hand is lost."""
-        self._do(lambda: self.review.use_stage(stage))
+        """Let another stage count as the result; what was drawn by hand where both are alike stays."""
+        before = self.review.masks()
+        self._do(
+            lambda: self.review.use_stage(stage),
+            lambda: [(n, difference(*pair)) for n, pair in enumerate(zip(before, self.review.masks(), strict=True))],
+        )
 
-    def _do(self, step: Callable[[], None]) -> None:
-        """Take a step of the review, then change in the result what the step changed, and nothing else."""
-        stage, reverted = self.review.stage, set(self.review.listed("reverted"))
+    def undo(self) -> None:
+        """Take the last step back; what was drawn since stays."""
+        self.require_intact()
+        if self.review.can_undo:
+            self.review.undo()
+            self._undone.append(self._done.pop())
+            self._apply([patch.taken_back() for patch in self._undone[-1]])
+
+    def redo(self) -> None:
+        """Take the step again that was taken back; what was drawn since stays."""
+        self.require_intact()
+        if self.review.can_redo:
+            self.review.redo()
+            self._done.append(self._undone.pop())
+            self._apply(self._done[-1])
+
+    def _decide(self, step: Callable[[], None]) -> None:
+        """Take a step about changes: only those count that it reverts, or not any more."""
+        before = set(self.review.listed("reverted"))
+
+        def touched() -> Touched:
+            keys = before ^ set(self.review.listed("reverted"))
+            return [(change.segment, change.region) for change in map(self.review.change, keys)]
+
+        self._do(step, touched)
+
+    def _do(self, step: Callable[[], None], touched: Callable[[], Touched]) -> None:
+        """Take a step of the review, then change in the result what was touched, and nothing else."""
+        self.require_intact()
+        state = self.review.state
         step()
-        touched = reverted ^ set(self.review.listed("reverted"))
-        if self.review.stage != stage:
-            self._masks.replace(dict(enumerate(self.review.masks())))
-        elif touched:
-            self._masks.replace(self._redrawn(touched))
-        if self.review.stage != stage or touched:
-            self._update_changes()
+        if self.review.state != state:
+            masks = self._result_masks()
+            self._done.append(patches(masks, redrawn(masks, touched(), self.review.mask_of)))
+            self._undone.clear()
+            self._apply(self._done[-1])
+
+    def _apply(self, steps: Sequence[Patch]) -> None:
+        """Change the result, show it, and save the review."""
+        masks = self._result_masks()
+        if steps:
+            self._look.end()
+            with slicer.util.NodeModify(self.result):
+                for patch in steps:
+                    mask = patch.applied(masks[patch.place])
+                    put_mask(self.result, self._nodes.ids[patch.place], mask, self._nodes.grid)
+            self._step_back()
+        self._update_changes()
         self._save()
 
-    def _redrawn(self, keys: Iterable[str]) -> dict[int, Region]:
-        """The result's masks, by the place of the segment, with some changes drawn anew as decided."""
-        masks, changes = self._masks.result(), [self.review.change(key) for key in keys]
-        drawn = {}
-        for place in {change.segment for change in changes}:
-            regions = [change.region for change in changes if change.segment == place]
-            box = union((masks[place].box, *(region.box for region in regions)))
-            values, decided = masks[place].cut(box), self.review.mask_of(place, box).values
-            for region in regions:
-                part = within(region.box, box)
-                np.copyto(values[part], decided[part], where=region.values)
-            drawn[place] = Region(box, values).trimmed()
-        return drawn
+    def _result_masks(self) -> list[Region]:
+        """Each segment's mask (bool) in the result: the node is the truth, as a person may draw in it."""
+        return masks_on_grid(self.result, self._nodes.ids, same_place(), self._nodes.grid)
 
     def _save(self) -> None:
         self.result.SetAttribute(REVIEW, json.dumps(self.review.to_json()))
@@ -215,7 +298,7 @@ class Session:
 
     def slice_of(self, index: Sequence[int]) -> int:
         """The number, from 1, of the volume's slice in which a voxel (I, J, K) of the result lies."""
-        found = grid_of(self.volume).to_index(self._nodes.grid.to_physical(index))
+        found = self._volume_grid.to_index(self._nodes.grid.to_physical(index))
         return round(found[self._nodes.slice_axis]) + 1
 
     @property
@@ -225,7 +308,7 @@ class Session:
 
     def masks(self) -> list[Region]:
         """Each refined segment's mask (bool) in the result, also with what a person drew, on the volume's grid."""
-        return self._on_volume(self._masks.result())
+        return self._on_volume(self._result_masks())
 
     def _on_volume(self, masks: Iterable[Region]) -> list[Region]:
         """Masks as they lie in the volume now; Slicer turns left-handed axes when it loads a scene."""
@@ -241,17 +324,7 @@ class Session:
         """A row for each refined segment, of the result as it is now."""
         given = self._nodes.stages[0]
         nothing = all(is_empty(mask.box) for mask in given)
-        return statistics_rows(self.names, given, self._masks.result(), self._nodes.grid, from_nothing=nothing)
-
-    def statistics_table(self) -> Any:
-        """The statistics in a table node, which is made when it is asked for first."""
-        node = self.result.GetNodeReference(STATISTICS)
-        if node is None:
-            name = _("{name} statistics").format(name=self.result.GetName())
-            node = add_node(self.result, "vtkMRMLTableNode", name)
-            self.result.SetNodeReferenceID(STATISTICS, node.GetID())
-        fill_table(node, self.statistics_rows())
-        return node
+        return statistics_rows(self.names, given, self._result_masks(), self._nodes.grid, from_nothing=nothing)
 
 
 def _review(nodes: SessionNodes) -> Review:

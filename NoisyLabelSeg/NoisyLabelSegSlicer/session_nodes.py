@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.grid import Grid
@@ -22,7 +26,7 @@ from NoisyLabelSegSlicer.transforms import Between
 from NoisyLabelSegSlicer.translation import _
 from NoisyLabelSegSlicer.volumes import grid_of
 
-CHANGES, STATISTICS = "NoisyLabelSeg.Changes", "NoisyLabelSeg.Statistics"
+CHANGES, RESULT = (f"NoisyLabelSeg.{role}" for role in ("Changes", "Result"))
 _VOLUME, _GIVEN, _STAGES, _MAPS = (f"NoisyLabelSeg.{role}" for role in ("Volume", "Given", "Stages", "Maps"))
 _FACTS = "NoisyLabelSeg.Session"
 
@@ -109,9 +113,26 @@ def find_session_nodes(result: Any) -> SessionNodes | None:
     text = result.GetAttribute(_FACTS)
     if volume is None or store is None or not text:
         return None
-    facts = json.loads(text)
-    grid = Grid.from_json(facts["grid"])
-    found = read_stages(store, grid)
-    if found is None or not set(found[0]) <= set(segment_ids(result)):
+    try:
+        facts = json.loads(text)
+        grid, slice_axis, notes = (
+            Grid.from_json(facts["grid"]),
+            int(facts["slice_axis"]),
+            tuple(map(str, facts["notes"])),
+        )
+    except (InputError, KeyError, TypeError, ValueError):  # damaged, or of another version
         return None
-    return SessionNodes(result, volume, grid, *found, int(facts["slice_axis"]), tuple(facts["notes"]))
+    found = read_stages(store, grid)
+    if found is None or not set(found[0]) <= set(segment_ids(result)) or not occupy_the_same(grid_of(volume), grid):
+        return None
+    return SessionNodes(result, volume, grid, *found, slice_axis, notes)
+
+
+def occupy_the_same(a: Grid, b: Grid) -> bool:
+    """Whether two grids have the same corners, whichever axis comes first: Slicer turns axes when it loads a volume."""
+    corners = [np.array(sorted(np.round(_corners(grid), 3).tolist())) for grid in (a, b)]
+    return bool(np.abs(corners[0] - corners[1]).max() <= 0.01 * min(a.spacing))
+
+
+def _corners(grid: Grid) -> NDArray[np.float64]:
+    return grid.to_physical(np.array(list(product(*((0, n - 1) for n in grid.size))), float))

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import nan
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
-import vtk
 
 from NoisyLabelSegLib import metrics
 from NoisyLabelSegLib.grid import Grid
@@ -43,15 +41,3 @@ def statistics_rows(
             }
         )
     return rows
-
-
-def fill_table(node: Any, rows: Sequence[Row]) -> None:
-    """Let a vtkMRMLTableNode show rows: numbers stay numbers, None becomes NaN."""
-    node.RemoveAllColumns()
-    for key in Row.__annotations__:
-        column = vtk.vtkStringArray() if key == "segment" else vtk.vtkDoubleArray()
-        column.SetName(key)
-        for row in rows:
-            value = row[key]  # type: ignore[literal-required]
-            column.InsertNextValue(nan if value is None else value)
-        node.AddColumn(column)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -103,19 +103,6 @@ class WorkerSetting:
         environment["PYTHONPATH"] = os.pathsep.join(folders)
         environment["PYTHONSAFEPATH"] = "1"  # else what lies in the current folder would come first
         return [str(python), "-m", "NoisyLabelSegLib", *arguments], environment
-
-    def advice(self, missing: Sequence[str]) -> str:
-        """What a person can do about packages that another Python lacks; Slicer's own has a set-up."""
-        packages = " ".join(f'"{requirement}"' for requirement in missing)
-        if self.kind == "ssh":
-            return _("{host} lacks {packages}: install NoisyLabelSeg there with pip.").format(
-                host=self.where, packages=", ".join(missing)
-            )
-        return _("{python} lacks {packages}. Install them in a terminal: {command}").format(
-            python=self.where,
-            packages=", ".join(missing),
-            command=f'"{_python_at(self.where)}" -m pip install {packages}',
-        )
 
 
 def _check_remote(host: str, command: str) -> None:

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from NoisyLabelSegLib.review.changes import Change, changes, uncertainty_of
 from NoisyLabelSegLib.review.constraints import constrain
-from NoisyLabelSegLib.review.decisions import Review
+from NoisyLabelSegLib.review.decisions import MOST_STEPS, Review
 from NoisyLabelSegLib.review.marks import Decision
 from NoisyLabelSegLib.review.table import COLUMNS, write_csv
 
-__all__ = ["COLUMNS", "Change", "Decision", "Review", "changes", "constrain", "uncertainty_of", "write_csv"]
+__all__ = [
+    "COLUMNS",
+    "MOST_STEPS",
+    "Change",
+    "Decision",
+    "Review",
+    "changes",
+    "constrain",
+    "uncertainty_of",
+    "write_csv",
+]

@@ -83,6 +83,11 @@ class Review:
         return saved.to_json(self._state, self._by_key)
 
     @property
+    def state(self) -> State:
+        """Everything that is decided; equal states mean equal masks."""
+        return self._state
+
+    @property
     def stage(self) -> int:
         """The stage that counts as the result; 0 is the given one."""
         return self._state.stage
@@ -107,14 +112,6 @@ class Review:
     def decision(self, key: str) -> Decision:
         """What was decided about a change."""
         return self._mark(key).decision
-
-    def is_accepted(self, key: str) -> bool:
-        """Whether a person accepted it."""
-        return self.decision(key) == "accepted"
-
-    def is_reverted(self, key: str) -> bool:
-        """Whether the mask is as it was given there."""
-        return self.decision(key) == "reverted"
 
     def is_reviewed(self, key: str) -> bool:
         """Whether a person has seen it."""
@@ -178,18 +175,6 @@ class Review:
             if change.segment == place and not is_empty(shared):
                 values[within(shared, box)][change.region.cut(shared)] = change.kind == "removed"
         return Region(box, values)
-
-    def overlaps(self) -> list[tuple[int, int]]:
-        """Pairs of segments (places) that share voxels since one got them back that the other one had taken."""
-        pairs = set()
-        for change in self._reverted():
-            box, place = change.region.box, change.segment
-            back = change.region.values & (change.kind == "removed")
-            for other in set(range(len(self._segment_ids))) - {place}:
-                taken = self.mask_of(other, box).values & ~self._stages[0][other].cut(box)
-                if (taken & back).any():
-                    pairs.add((min(place, other), max(place, other)))
-        return sorted(pairs)
 
     def _changes_at(self, stage: int) -> list[Change]:
         if not 0 <= stage < len(self._stages):

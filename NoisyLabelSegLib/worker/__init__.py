@@ -2,7 +2,7 @@
 
 `stream` is how messages look as bytes and `server` the process; both, up to the first computation, need nothing but
 Python itself, so that a worker whose packages are missing can say so. `messages` are requests and outcomes as messages,
-`kinds` what computes them.
+`kinds` what computes them, and `answers` reads what the worker says, on the other side.
 
 Every message is an object with a ``type``; what answers a request has its ``id``.
 

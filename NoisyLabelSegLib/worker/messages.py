@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from math import isfinite
 from typing import Any, Literal
 
 import numpy as np
@@ -67,9 +68,8 @@ class Request(_RequestHeader):
     masks: tuple[Region, ...]
 
     def __post_init__(self) -> None:
-        whole = self.grid.whole_box()
-        inside = all(intersection(region.box, whole) == region.box for region in (self.voxels, *self.masks))
-        if not inside or len(self.masks) != len(self.segments) or any(m.values.dtype != bool for m in self.masks):
+        sound = _are_masks(self.masks, self.grid) and _lies_in(self.voxels, self.grid)
+        if not sound or len(self.masks) != len(self.segments):
             raise InputError("A request's voxels and masks must lie in the image, one mask of truth values a segment.")
 
     @property
@@ -85,6 +85,10 @@ class _MapHeader:
     minimum: float
     maximum: float
 
+    def __post_init__(self) -> None:
+        if not (isfinite(self.minimum) and isfinite(self.maximum) and self.minimum < self.maximum):
+            raise InputError(f"its bounds {self.minimum} and {self.maximum} are none.")
+
 
 @dataclass(frozen=True)
 class _OutcomeHeader:
@@ -97,6 +101,10 @@ class _OutcomeHeader:
     provenance: Mapping[str, Any]
     notes: tuple[str, ...]
     slice_axis: int
+
+    def __post_init__(self) -> None:
+        if self.stages < 1 or self.slice_axis not in range(3):
+            raise InputError(f"it has {self.stages} stages, and slices along axis {self.slice_axis} of 0 to 2.")
 
 
 def request_message(request: Request) -> Message:
@@ -133,29 +141,58 @@ def outcome_message(outcome: Outcome) -> Message:
     return plain_json(asdict(header)), [to_block(region) for region in (*masks, *(m.region for m in outcome.maps))]
 
 
-def read_outcome(header: Header, blocks: Sequence[Block]) -> Outcome:
+def read_outcome(
+    header: Mapping[str, Any], blocks: Sequence[Block], grid: Grid, segments: Sequence[Segment]
+) -> Outcome:
     """What `outcome_message` was made of.
 
+    Args:
+        header, blocks: the message.
+        grid, segments: of the request; no segments when it started from nothing.
+
     Raises:
-        InputError: when it cannot be one.
+        InputError: when it cannot be one, or not that of such a request.
     """
     plain = convert(_OutcomeHeader, header, "The outcome")
+    _require_answer(plain, segments)
     width, count = len(plain.segments), len(plain.segments) * plain.stages
     if len(blocks) != count + len(plain.maps):
         raise InputError(f"An outcome of {count} masks and {len(plain.maps)} maps holds {len(blocks)} arrays.")
     regions = [to_region(block) for block in blocks]
+    masks, maps = regions[:count], regions[count:]
+    if not _are_masks(masks, grid):
+        raise InputError("An outcome's masks must be truth values that lie in the image.")
+    if not all(_lies_in(found, grid) and found.values.dtype == np.float32 for found in maps):
+        raise InputError("An outcome's maps must be of type float32 and lie in the image.")
     return Outcome(
         segments=plain.segments,
-        stages=tuple(tuple(regions[at : at + width]) for at in range(0, count, width)),
+        stages=tuple(tuple(masks[at : at + width]) for at in range(0, count, width)),
         maps=tuple(
-            Map(m.name, m.segment, region, m.minimum, m.maximum)
-            for m, region in zip(plain.maps, regions[count:], strict=True)
+            Map(m.name, m.segment, region, m.minimum, m.maximum) for m, region in zip(plain.maps, maps, strict=True)
         ),
         statistics=plain.statistics,
         provenance=plain.provenance,
         notes=plain.notes,
         slice_axis=plain.slice_axis,
     )
+
+
+def _require_answer(plain: _OutcomeHeader, asked: Sequence[Segment]) -> None:
+    """InputError unless an outcome's segments are those that were asked for, or else a model's, with identifiers."""
+    found = [segment.id for segment in plain.segments]
+    known = plain.segments == tuple(asked) if asked else all(found) and len(set(found)) == len(found) > 0
+    if not known:
+        raise InputError("An outcome must have the segments that were asked for.")
+    if not {map_.segment for map_ in plain.maps} <= {"", *found}:
+        raise InputError("An outcome's maps must be about its segments.")
+
+
+def _are_masks(regions: Sequence[Region], grid: Grid) -> bool:
+    return all(_lies_in(region, grid) and region.values.dtype == bool for region in regions)
+
+
+def _lies_in(region: Region, grid: Grid) -> bool:
+    return intersection(region.box, grid.whole_box()) == region.box
 
 
 def to_block(region: Region) -> Block:

@@ -58,8 +58,12 @@ class SlicerApplication:
         return bool(slicer.util.settingsValue(RESUME, False, converter=slicer.util.toBool))
 
     def restart(self) -> None:
-        """Restart the application."""
-        slicer.util.restart()
+        """Restart the application, unless the person would rather save something first."""
+        text = _(
+            "3D Slicer has to restart now. What is not saved is lost: to save it, choose Cancel and restart later."
+        )
+        if slicer.util.confirmOkCancelDisplay(text):
+            slicer.util.restart()
 
 
 def slicer_for_worker() -> Slicer:

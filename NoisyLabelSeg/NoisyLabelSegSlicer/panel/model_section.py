@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,8 @@ class ModelSection:
             if not names:
                 self._heading("    " + _("not available yet"))
         for broken in (model for model in models if "reason" in model):
-            self._heading(_("{folder} cannot be used").format(folder=Path(broken["folder"]).name), broken["reason"])
+            reason = f"<qt>{escape(broken['reason'])}</qt>"  # a stranger's text
+            self._heading(_("{folder} cannot be used").format(folder=Path(broken["folder"]).name), reason)
         selector.setCurrentIndex(-1)
         selector.blockSignals(blocked)
         self._describe()

@@ -7,6 +7,7 @@ from typing import Any
 import slicer
 
 from NoisyLabelSegLib.errors import InputError
+from NoisyLabelSegLib.grid import Grid
 from NoisyLabelSegLib.outcome import Outcome
 from NoisyLabelSegSlicer.model_facts import value_warning
 from NoisyLabelSegSlicer.panel.correction_section import CorrectionSection
@@ -40,6 +41,8 @@ class Panel:
         self.session: Session | None = None
         self._ui = ui
         self._parameters: Any = None
+        self._offered_for: Any = None
+        self._offered = ""
         self._run = RunSection(ui, self.start, lambda: self.work.cancel())
         self.work = Work(self._run.say, self._run.follow, self._worker_changed)
         self._model = ModelSection(ui, self._choose_model, self._import_model, self._remove_model)
@@ -64,26 +67,21 @@ class Panel:
         """The scene is about to be closed: stop, and forget it."""
         self.work.cancel()
         self._inputs.forget()
-        self._parameters = self.session = None
+        self._parameters = self.session = self._offered_for = None
         self._show_session()
 
     def listen(self, on: bool) -> None:
-        """The panel is shown, or not any more: keys belong to it, or to others, who find the result, not a stage."""
+        """The panel is shown, or not any more: keys belong to it, or to others, who see the result, not a stage."""
         self._review.listen(on)
         if not on:
-            self.settle()
+            self._result.settle()
         elif self.work.worker is None:
             self.restart_worker()
             self._setup.resume()
 
-    def settle(self) -> None:
-        """Let the result be in the scene, not a stage that somebody has looked at."""
-        self._result.settle()
-
     def end(self) -> None:
         """The panel is of no use any more."""
         self.work.end()
-        self._result.remove()
         self._review.remove()
 
     # What is chosen
@@ -94,7 +92,7 @@ class Panel:
         if chosen is None or slicer.mrmlScene.IsBatchProcessing():
             return
         names, values = names_of(chosen.segmentation), _values(chosen.volume)
-        self._model.choose(chosen.model or model_at_first(self._model.descriptions, names, values))
+        self._model.choose(chosen.model or self._offer(chosen, names, values))
         workflow, model = self._model.workflow, self._model.description
         self._model.warn(value_warning(model, *values) if model and values else "")
         self._inputs.show(workflow, model, chosen.segmentation, chosen.segments)
@@ -102,6 +100,14 @@ class Panel:
         inputs = Inputs(self._setup.complete, workflow, model, chosen.volume is not None, segments)
         self._run.show(inputs, self.work.busy)
         self._open(chosen.result)
+
+    def _offer(self, chosen: Any, names: list[str], values: tuple[float, float] | None) -> str:
+        """The model for an image and a mask that were just chosen; it stays, however the segments are renamed."""
+        inputs = (chosen.volume, chosen.segmentation, [model["name"] for model in self._model.descriptions])
+        if inputs != self._offered_for:
+            self._offered_for = inputs
+            self._offered = model_at_first(self._model.descriptions, names, values)
+        return self._offered
 
     def _open(self, result: Any) -> None:
         """Show another result than before."""
@@ -115,8 +121,7 @@ class Panel:
     def _leave_result(self) -> None:
         """One result is seen at a time."""
         if self.session and self.session.result.GetScene():
-            self.session.show_map(None)
-            self.session.show_changes(False)
+            self.session.put_away()
             self.session.result.SetDisplayVisibility(False)
 
     def _show_session(self) -> None:
@@ -173,14 +178,15 @@ class Panel:
         except InputError as error:
             self._run.say(str(error))
             return
-        self.work.run(request, lambda outcome: self._add(volume, given, outcome, roi, keep_others))
+        asked = request.grid
+        self.work.run(request, lambda outcome: self._add(volume, given, outcome, roi, keep_others, asked))
         self._run.begin()
         self.update()
 
-    def _add(self, volume: Any, given: Any, outcome: Outcome, roi: Any, keep_others: bool) -> None:
+    def _add(self, volume: Any, given: Any, outcome: Outcome, roi: Any, keep_others: bool, asked: Grid) -> None:
         """Put what was found into the scene, and show it."""
         with slicer.util.WaitCursor():
-            session = Session.create(volume, given, outcome, roi, keep_others)
+            session = Session.create(volume, given, outcome, roi, keep_others, asked)
         self._leave_result()
         self.session = session
         if given is not None:

@@ -94,9 +94,10 @@ def model_at_first(
         values: the volume's smallest and largest; None without a volume.
     """
 
-    def suits(model: Mapping[str, Any]) -> tuple[bool, bool]:
+    def suits(model: Mapping[str, Any]) -> tuple[bool, bool, bool]:
         named = {name.casefold() for name in _structures(model)} & {segment.casefold() for segment in segments}
-        return bool(named), values is not None and not value_warning(model, *values)
+        # A model of one structure takes a segment of any name.
+        return bool(named), values is not None and not value_warning(model, *values), len(model["labels"]) == 1
 
     # Of equals max takes the first.
     return str(max(models, key=suits)["name"]) if models else ""

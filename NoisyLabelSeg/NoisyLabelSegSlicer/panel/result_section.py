@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import slicer
-
 from NoisyLabelSegSlicer.panel.texts import bullets, made_by, stage_text
+from NoisyLabelSegSlicer.panel.widgets import problems_shown
 from NoisyLabelSegSlicer.session import ADDED_COLOR, REMOVED_COLOR, REVIEW, Session
 from NoisyLabelSegSlicer.translation import _
 
@@ -26,7 +25,6 @@ class ResultSection:
         ui.stageSlider.connect("valueChanged(int)", self._show_stage)
         ui.showChangesCheckBox.connect("toggled(bool)", self._show_changes)
         ui.useStageButton.connect("clicked()", self._use_stage)
-        slicer.app.connect("focusChanged(QWidget*,QWidget*)", self._focus_moved)
         ui.resultSelector.addAttribute("vtkMRMLSegmentationNode", REVIEW)
         # As the views draw them: a filled region, an outline, and a thin white line.
         legend = ((ADDED_COLOR, "■", _("added")), (REMOVED_COLOR, "□", _("removed")))
@@ -54,15 +52,6 @@ class ResultSection:
         if self._session:
             self._ui.stageSlider.value = self._session.review.stage
 
-    def remove(self) -> None:
-        """Let go of the application."""
-        slicer.app.disconnect("focusChanged(QWidget*,QWidget*)", self._focus_moved)
-
-    def _focus_moved(self, _old: Any, now: Any) -> None:
-        # The dialog may be the one that saves, and what is saved must be the result.
-        if now is not None and now.window().inherits("QDialog"):
-            self.settle()
-
     def _label(self) -> None:
         stage, session = self._ui.stageSlider.value, self._session
         self._ui.stageLabel.text = stage_text(stage, session.stages) if session else ""
@@ -70,7 +59,8 @@ class ResultSection:
 
     def _show_stage(self, stage: int) -> None:
         if self._session:
-            self._session.show_stage(stage)
+            with problems_shown():
+                self._session.show_stage(stage)
         self._label()
 
     def _show_changes(self, on: bool) -> None:
@@ -79,7 +69,8 @@ class ResultSection:
 
     def _use_stage(self) -> None:
         if self._session:
-            self._session.use_stage(self._ui.stageSlider.value)
+            with problems_shown():
+                self._session.use_stage(self._ui.stageSlider.value)
             self._decided()
 
 

@@ -106,12 +106,14 @@ class ReviewSection:
     def _ticked(self, item: Any) -> None:
         if self._session and item.column() == SEEN:
             key = tables.key_of(self._ui.reviewTable, item.row())
-            self._session.tick([key], item.checkState() == qt.Qt.Checked)
+            with problems_shown():
+                self._session.tick([key], item.checkState() == qt.Qt.Checked)
             self._decided()
 
     def _toggle_seen(self) -> None:
         if self._session and (selected := self._selected()):
-            self._session.tick(selected, not self._session.review.is_reviewed(selected[0]))
+            with problems_shown():
+                self._session.tick(selected, not self._session.review.is_reviewed(selected[0]))
             self._decided()
 
     def _accept(self) -> None:
@@ -122,7 +124,8 @@ class ReviewSection:
 
     def _decide(self, action: Callable[[Session, Sequence[str]], None]) -> None:
         if self._session and (selected := self._selected()):
-            action(self._session, selected)
+            with problems_shown():
+                action(self._session, selected)
             self._decided()
             self._go_to(self._session.review.next_unreviewed(selected[-1]))
 
@@ -143,17 +146,20 @@ class ReviewSection:
 
     def _all(self, action: Callable[[Session, Sequence[str]], None]) -> None:
         if self._session:
-            action(self._session, self._listed)
+            with problems_shown():
+                action(self._session, self._listed)
             self._decided()
 
     def _undo(self) -> None:
         if self._session:
-            self._session.undo()
+            with problems_shown():
+                self._session.undo()
             self._decided()
 
     def _redo(self) -> None:
         if self._session:
-            self._session.redo()
+            with problems_shown():
+                self._session.redo()
             self._decided()
 
     def _export(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import qt
 import slicer
 
 from NoisyLabelSegSlicer.panel import tables
@@ -12,6 +13,8 @@ from NoisyLabelSegSlicer.panel.widgets import problems_shown
 from NoisyLabelSegSlicer.session import Session
 from NoisyLabelSegSlicer.statistics import Row
 from NoisyLabelSegSlicer.translation import _
+
+PAUSE_MILLISECONDS = 300
 
 
 class StatisticsSection:
@@ -24,6 +27,10 @@ class StatisticsSection:
     def __init__(self, ui: Any) -> None:
         self._ui = ui
         self._session: Session | None = None
+        self._timer = qt.QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(PAUSE_MILLISECONDS)
+        self._timer.connect("timeout()", self._fill)
         ui.statisticsSection.connect("contentsCollapsed(bool)", self._fill)
         ui.copyStatisticsButton.connect("clicked()", self._copy)
         ui.exportStatisticsButton.connect("clicked()", self._export)
@@ -32,10 +39,10 @@ class StatisticsSection:
         """Show the figures of a result as it is now."""
         self._session = session
         self._ui.statisticsSection.enabled = session is not None
-        self._fill()
+        self._timer.start()  # distances take a moment on large structures, and one decision follows another
 
     def _fill(self, _collapsed: bool = False) -> None:
-        # Distances take a moment on large structures: nobody waits for what is not shown.
+        # Nobody waits for what is not shown.
         if not self._ui.statisticsSection.collapsed:
             rows = self._session.statistics_rows() if self._session else []
             tables.fill(self._ui.statisticsTable, _headings(), [_cells(row) for row in rows])

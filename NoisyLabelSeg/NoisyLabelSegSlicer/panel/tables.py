@@ -7,6 +7,8 @@ from typing import Any
 
 import qt
 
+from NoisyLabelSegLib.tables import harmless
+
 Cell = str | int | float | bool | None
 """Text, a number, a box to tick, or nothing."""
 
@@ -54,7 +56,7 @@ def text_of(table: qt.QTableWidget) -> str:
     """The table as tab-separated text, which spreadsheets take from the clipboard."""
     columns = range(table.columnCount)
     lines = [[table.horizontalHeaderItem(column).text() for column in columns]]
-    lines += [[table.item(row, column).text() for column in columns] for row in range(table.rowCount)]
+    lines += [[harmless(table.item(row, column).text()) for column in columns] for row in range(table.rowCount)]
     return "\n".join("\t".join(line) for line in lines)
 
 
