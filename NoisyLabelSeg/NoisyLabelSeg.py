@@ -178,11 +178,11 @@ class NoisyLabelSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._parameters = None
 
     def _choose_first(self) -> None:
-        """Take the scene's first volume and segmentation where none is chosen yet."""
+        """Take the scene's first volume and segmentation where none is chosen: it may be loaded after the panel."""
         chosen = self._parameters
-        if chosen.volume is None and chosen.segmentation is None and chosen.result is None:
-            chosen.volume = first_visible("vtkMRMLScalarVolumeNode")
-            chosen.segmentation = first_visible("vtkMRMLSegmentationNode")
+        if chosen.result is None:
+            chosen.volume = chosen.volume or first_visible("vtkMRMLScalarVolumeNode")
+            chosen.segmentation = chosen.segmentation or first_visible("vtkMRMLSegmentationNode")
 
     def _update(self, *_event: Any) -> None:
         self.panel.update()

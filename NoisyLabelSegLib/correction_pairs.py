@@ -88,6 +88,16 @@ def add_pair(
         write_together({**jobs, file: write_list})
 
 
+def has_case(folder: Path, case_id: str) -> bool:
+    """Whether a training set in a folder has a case of that id.
+
+    Raises:
+        InputError: the folder holds something else.
+    """
+    file = folder / LIST
+    return case_id in [entry["id"] for entry in _parsed(_content_of(file), file)["training"]]
+
+
 def _names(coarse: Segmentation, accepted: Segmentation) -> list[str]:
     names = [name.strip() for name in accepted.names]
     if not names or sorted(names) != sorted(name.strip() for name in coarse.names):

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 import torch
 from tiny_models import contents
 
-from NoisyLabelSegLib.correction_pairs import add_pair
+from NoisyLabelSegLib.correction_pairs import add_pair, has_case
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.images import read_image, same_grid
 from NoisyLabelSegLib.segmentations import Segment, Segmentation
@@ -115,6 +115,8 @@ def test_an_id_is_used_once_unless_it_is_to_be_replaced(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"has the case '[aA]' (already|twice)"):
             add(tmp_path, other, "tumour", "new")
     assert contents(tmp_path) == before
+    assert [has_case(tmp_path, name) for name in ("a", "b")] == [True, False]
+    assert not has_case(tmp_path / "nowhere yet", "a")
     add(tmp_path, "b")
     add(tmp_path, "a", "vessel", patient="P2", overwrite=True)
     first, second = read_dataset(tmp_path).cases

@@ -102,7 +102,7 @@ def test_what_is_no_description_is_not_shown(changed: dict[str, Any]) -> None:
     [
         (-1024, 3071, ""),
         (-3024, 4000, ""),
-        (0, 255, "Taken for CT scaled to 8 bits: it cannot be checked that this is CT."),
+        (0, 255, ""),  # CT scaled to 8 bits, perhaps: told with the result
         (-200, 400, "The image's values run from -200 to 400, but lidc-nodule-refine was made for"),
         (-1024, 60000, "is this CT? The result may be wrong."),
         (0, 1200.5, "from 0 to 1200.5"),

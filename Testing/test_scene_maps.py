@@ -16,6 +16,7 @@ from NoisyLabelSegSlicer.colors import perceptual_colors
 from NoisyLabelSegSlicer.map_overlay import MapOverlay
 from NoisyLabelSegSlicer.maps import region_of_map
 from NoisyLabelSegSlicer.session import Session
+from NoisyLabelSegSlicer.views import is_background
 from NoisyLabelSegSlicer.volumes import grid_of
 
 
@@ -35,6 +36,16 @@ def test_a_map_lies_where_its_voxels_do_and_holds_no_others(parent: str) -> None
     found = region_of_map(node, grid_of(case.volume))
     assert found.box == given.region.box
     np.testing.assert_array_equal(found.values, given.region.values)
+
+
+def test_only_the_volume_behind_everything_else_is_the_one_that_is_looked_at() -> None:
+    case = Case()
+    composite = case.scene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
+    assert not is_background(case.volume)
+    composite.SetForegroundVolumeID(case.volume.GetID())
+    assert not is_background(case.volume)
+    composite.SetBackgroundVolumeID(case.volume.GetID())
+    assert is_background(case.volume)
 
 
 def test_a_maps_window_is_its_range_whatever_values_it_has() -> None:

@@ -134,7 +134,7 @@ def test_no_colour_and_no_font_is_fixed() -> None:
 
 
 def test_texts_of_strangers_are_not_taken_for_html() -> None:
-    plain = ("modelSummaryLabel", "modelWarningLabel", "messageLabel", "notesLabel", "progressLabel", "bannerLabel")
+    plain = ("modelSummaryLabel", "modelWarningLabel", "messageLabel", "progressLabel", "bannerLabel")
     widgets = {w.attrib["name"]: w for w in WIDGETS}
     assert [text_of(widgets[name], "textFormat") for name in plain] == ["Qt::PlainText"] * len(plain)
 

@@ -11,9 +11,10 @@ from NoisyLabelSegSlicer.session import Session
 from NoisyLabelSegSlicer.volumes import grid_of, view_of
 
 
-def save_pair(session: Session, folder: Path, case_id: str, patient: str) -> None:
+def save_pair(session: Session, folder: Path, case_id: str, patient: str, *, overwrite: bool = False) -> None:
     """Add the volume, the given masks and the result as it is now to a training set; see `add_pair`."""
     grid = grid_of(session.volume)
     like = Segmentation(grid.empty_image(), session.segments)
     image = grid.image(view_of(session.volume.GetImageData()))
-    add_pair(folder, case_id, patient, image, assemble(session.given_masks, like), assemble(session.masks(), like))
+    masks = [assemble(masks, like) for masks in (session.given_masks, session.masks())]
+    add_pair(folder, case_id, patient, image, *masks, overwrite=overwrite)

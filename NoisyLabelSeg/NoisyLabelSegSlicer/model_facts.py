@@ -32,8 +32,11 @@ def summary(content: Content) -> str:
 
 
 def value_warning(content: Content, low: float, high: float) -> str:
-    """Say that a volume, whose values run from ``low`` to ``high``, may not be what the model was made for."""
-    return described(content).remark_on_values(low, high)
+    """Say that a volume, whose values run from ``low`` to ``high``, is not what the model was made for."""
+    description = described(content)
+    if any(kind.fits(low, high) for kind in description.expected_intensity):
+        return ""  # what is merely not certain is told with the result
+    return description.remark_on_values(low, high)
 
 
 def unknown_segments(content: Content, names: Sequence[str]) -> list[str]:

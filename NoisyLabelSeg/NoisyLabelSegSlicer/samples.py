@@ -43,6 +43,7 @@ def load(sample: Sample) -> tuple[Any, Any]:
         raise InputError(_("The sample {folder} is missing: install NoisyLabelSeg again.").format(folder=folder))
     volume = slicer.util.loadVolume(str(folder / "image.nii.gz"), {"name": sample.folder})
     coarse = slicer.util.loadSegmentation(str(folder / "coarse.seg.nrrd"), {"name": f"{sample.folder} coarse"})
+    coarse.SetReferenceImageGeometryParameterFromVolumeNode(volume)
     slicer.util.setSliceViewerLayers(background=volume, fit=True)
     return volume, coarse
 

@@ -99,7 +99,7 @@ class _Job:
         np.testing.assert_array_equal(self._mask(self._given), before)
         self._session.result.CreateClosedSurfaceRepresentation()  # as the button "Show 3D" does
         self._test.assertFalse(np.array_equal(self._mask(self._session.result), before))
-        self._picture("refined", self._ui.notesLabel)
+        self._picture("refined", self._ui.notesText)
 
     def look_at_the_stages(self) -> None:
         """Stage 0 is the given mask; the last one is the result, until another is taken."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import slicer
 
+from NoisyLabelSegLib.correction_pairs import has_case
 from NoisyLabelSegSlicer.correction import save_pair
 from NoisyLabelSegSlicer.panel.widgets import problems_shown
 from NoisyLabelSegSlicer.session import Session
@@ -43,7 +44,29 @@ class CorrectionSection:
         if self._session is None:
             return
         folder, case = Path(self._ui.correctionFolder.currentPath), self._ui.correctionCaseEdit.text.strip()
-        with problems_shown(), slicer.util.WaitCursor():
-            save_pair(self._session, folder, case, self._ui.correctionPatientEdit.text.strip())
+        with problems_shown():
+            replace = has_case(folder, case)
+            doubts = [doubt for doubt in (_unseen(self._session), _replaced(case) if replace else "") if doubt]
+            if not doubts or slicer.util.confirmOkCancelDisplay("\n".join(doubts)):
+                self._save_as(self._session, folder, case, overwrite=replace)
+
+    def _save_as(self, session: Session, folder: Path, case: str, *, overwrite: bool) -> None:
+        with slicer.util.WaitCursor():
+            save_pair(session, folder, case, self._ui.correctionPatientEdit.text.strip(), overwrite=overwrite)
             self._ui.correctionFolder.addCurrentPathToHistory()
             slicer.util.showStatusMessage(_("The pair {case} is in {folder}.").format(case=case, folder=folder), 5000)
+
+
+def _unseen(session: Session) -> str:
+    """What a person should know before a result that is not reviewed teaches a model."""
+    keys = session.review.listed()
+    seen = sum(session.review.is_reviewed(key) for key in keys)
+    if seen == len(keys):
+        return ""
+    return _("Only {seen} of {all} changes are reviewed; a model would learn from all of them.").format(
+        seen=seen, all=len(keys)
+    )
+
+
+def _replaced(case: str) -> str:
+    return _("The case '{case}' is in the folder already and will be replaced.").format(case=case)

@@ -25,6 +25,9 @@ from NoisyLabelSegSlicer.request import make_request
 from NoisyLabelSegSlicer.session import Session
 from NoisyLabelSegSlicer.volumes import value_range
 
+DRAWN_ON = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+"""How a segmentation refers to its volume."""
+
 
 class Panel:
     """Made once; `bind` gives it the parameter node of the scene that is open.
@@ -42,6 +45,7 @@ class Panel:
         self._ui = ui
         self._parameters: Any = None
         self._offered_for: Any = None
+        self._followed: Any = None
         self._offered = ""
         self._run = RunSection(ui, self.start, lambda: self.work.cancel())
         self.work = Work(self._run.say, self._run.follow, self._worker_changed)
@@ -67,7 +71,7 @@ class Panel:
         """The scene is about to be closed: stop, and forget it."""
         self.work.cancel()
         self._inputs.forget()
-        self._parameters = self.session = self._offered_for = None
+        self._parameters = self.session = self._offered_for = self._followed = None
         self._show_session()
 
     def listen(self, on: bool) -> None:
@@ -75,7 +79,10 @@ class Panel:
         self._review.listen(on)
         if not on:
             self._result.settle()
-        elif self.work.worker is None:
+            return
+        self._result.refresh()
+        self._show_session()
+        if self.work.worker is None:
             self.restart_worker()
             self._setup.resume()
 
@@ -91,6 +98,7 @@ class Panel:
         chosen = self._parameters
         if chosen is None or slicer.mrmlScene.IsBatchProcessing():
             return
+        self._follow(chosen)
         names, values = names_of(chosen.segmentation), _values(chosen.volume)
         self._model.choose(chosen.model or self._offer(chosen, names, values))
         workflow, model = self._model.workflow, self._model.description
@@ -100,6 +108,14 @@ class Panel:
         inputs = Inputs(self._setup.complete, workflow, model, chosen.volume is not None, segments)
         self._run.show(inputs, self.work.busy)
         self._open(chosen.result)
+
+    def _follow(self, chosen: Any) -> None:
+        """Whoever chooses another mask means the volume that it was drawn on, too."""
+        if chosen.segmentation is not self._followed:
+            self._followed = chosen.segmentation
+            drawn_on = self._followed and self._followed.GetNodeReference(DRAWN_ON)
+            if drawn_on is not None and drawn_on.GetClassName() == "vtkMRMLScalarVolumeNode":
+                chosen.volume = drawn_on
 
     def _offer(self, chosen: Any, names: list[str], values: tuple[float, float] | None) -> str:
         """The model for an image and a mask that were just chosen; it stays, however the segments are renamed."""
@@ -116,6 +132,7 @@ class Panel:
             self.session = Session.restore(result) if result else None
             if self.session:
                 result.SetDisplayVisibility(True)
+                self._unfold()
             self._show_session()
 
     def _leave_result(self) -> None:
@@ -123,6 +140,10 @@ class Panel:
         if self.session and self.session.result.GetScene():
             self.session.put_away()
             self.session.result.SetDisplayVisibility(False)
+
+    def _unfold(self) -> None:
+        for section in (self._ui.resultSection, self._ui.reviewSection):
+            section.collapsed = False
 
     def _show_session(self) -> None:
         for section in self._sections:
@@ -192,8 +213,7 @@ class Panel:
         if given is not None:
             given.SetDisplayVisibility(False)  # stage 0 is the same, and two masks on one another are hard to read
         self._ui.showChangesCheckBox.checked = True
-        for section in (self._ui.resultSection, self._ui.reviewSection):
-            section.collapsed = False
+        self._unfold()
         self._parameters.result = session.result
         self._show_session()
 

@@ -10,6 +10,8 @@ from NoisyLabelSegSlicer.panel.widgets import problems_shown
 from NoisyLabelSegSlicer.session import ADDED_COLOR, REMOVED_COLOR, REVIEW, Session
 from NoisyLabelSegSlicer.translation import _
 
+NOTE_LINES = 6
+
 
 class ResultSection:
     """Stage slider, coloured changes and the notes of the run; the result itself is chosen through the .ui file.
@@ -26,6 +28,8 @@ class ResultSection:
         ui.showChangesCheckBox.connect("toggled(bool)", self._show_changes)
         ui.useStageButton.connect("clicked()", self._use_stage)
         ui.resultSelector.addAttribute("vtkMRMLSegmentationNode", REVIEW)
+        # A height of its own: a label that grows with its text would push the sections below into each other.
+        ui.notesText.setFixedHeight(NOTE_LINES * ui.showChangesCheckBox.sizeHint.height())
         # As the views draw them: a filled region, an outline, and a thin white line.
         legend = ((ADDED_COLOR, "■", _("added")), (REMOVED_COLOR, "□", _("removed")))
         coloured = [f'<b><span style="color:{_hex(c)}">{sign}</span></b>&nbsp;{word}' for c, sign, word in legend]
@@ -44,8 +48,12 @@ class ResultSection:
         self._ui.stageSlider.value = session.shown if session else 0
         self._ui.stageSlider.blockSignals(blocked)
         notes = [made_by(session.provenance), *session.notes] if session else []
-        self._ui.notesLabel.text = bullets([note for note in notes if note]) or _("There is no result yet.")
+        self._ui.notesText.setPlainText(bullets([note for note in notes if note]) or _("There is no result yet."))
         self._label()
+
+    def refresh(self) -> None:
+        """Colour the changes anew: the result may have been drawn in meanwhile, in another module."""
+        self._show_changes(self._ui.showChangesCheckBox.checked)
 
     def settle(self) -> None:
         """Show the stage that counts as the result."""

@@ -15,6 +15,7 @@ from NoisyLabelSegSlicer.panel.texts import reviewed_text
 from NoisyLabelSegSlicer.panel.widgets import problems_shown
 from NoisyLabelSegSlicer.session import Session
 from NoisyLabelSegSlicer.translation import _
+from NoisyLabelSegSlicer.views import is_background
 
 
 class ReviewSection:
@@ -45,13 +46,23 @@ class ReviewSection:
             button.connect("clicked()", action)
         keys = {key: button.click for button, key, _action in actions if key}
         keys |= {"M": self._toggle_seen, "C": ui.showChangesCheckBox.toggle}
-        self._shortcuts = [_shortcut(key, action, ui.reviewTable) for key, action in keys.items()]
+        self._shortcuts = [_shortcut(key, self._if_seen(action), ui.reviewTable) for key, action in keys.items()]
         self.listen(False)
 
     def listen(self, on: bool) -> None:
         """Let the keys work; they belong to other modules when this one is not shown."""
         for shortcut in self._shortcuts:
             shortcut.enabled = on
+
+    def _if_seen(self, action: Callable[[], None]) -> Callable[[], None]:
+        """A key must not change what nobody looks at: a list that is folded up, or a result over another image."""
+
+        def react() -> None:
+            session = self._session
+            if session and not self._ui.reviewSection.collapsed and is_background(session.volume):
+                action()
+
+        return react
 
     def remove(self) -> None:
         """Take the keys from the main window."""

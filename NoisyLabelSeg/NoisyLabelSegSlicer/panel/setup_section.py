@@ -83,7 +83,9 @@ class SetupSection:
         sentence = lacking_text(self._lacking, self._setting().kind)
         self._ui.bannerLabel.text = sentence
         self._ui.bannerFrame.visible = bool(sentence)
-        self._ui.setupStateLabel.text = sentence or _("Everything is in place.")
+        answered = self._work.worker is not None and self._work.worker.hello is not None
+        unknown = "" if answered else _("The worker has not answered yet.")
+        self._ui.setupStateLabel.text = sentence or unknown or _("Everything is in place.")
 
     def resume(self) -> None:
         """Go on where a restart has interrupted the installation."""
