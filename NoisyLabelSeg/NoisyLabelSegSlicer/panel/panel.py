@@ -9,6 +9,7 @@ import slicer
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.grid import Grid
 from NoisyLabelSegLib.outcome import Outcome
+from NoisyLabelSegLib.progression import doubts
 from NoisyLabelSegSlicer.model_facts import value_warning
 from NoisyLabelSegSlicer.panel.correction_section import CorrectionSection
 from NoisyLabelSegSlicer.panel.input_section import InputSection, names_of
@@ -204,8 +205,8 @@ class Panel:
         self._run.begin()
         self.update()
 
-    def _add(self, volume: Any, given: Any, outcome: Outcome, roi: Any, keep_others: bool, asked: Grid) -> None:
-        """Put what was found into the scene, and show it."""
+    def _add(self, volume: Any, given: Any, outcome: Outcome, roi: Any, keep_others: bool, asked: Grid) -> str:
+        """Put what was found into the scene, show it, and give what is alarming about it."""
         with slicer.util.WaitCursor():
             session = Session.create(volume, given, outcome, roi, keep_others, asked)
         self._leave_result()
@@ -216,6 +217,7 @@ class Panel:
         self._unfold()
         self._parameters.result = session.result
         self._show_session()
+        return " ".join(doubts(outcome.statistics, len(outcome.stages)))
 
 
 def _values(volume: Any) -> tuple[float, float] | None:

@@ -51,8 +51,8 @@ class Work:
             self._said("")
             request(self.worker)
 
-    def run(self, request: Request, finish: Callable[[Outcome], None]) -> None:
-        """Compute; ``finish`` takes what was found."""
+    def run(self, request: Request, finish: Callable[[Outcome], str]) -> None:
+        """Compute; ``finish`` takes what was found, and gives what the person should read at once, or nothing."""
         self.busy = True
         self.ask(
             lambda worker: worker.run(
@@ -84,16 +84,16 @@ class Work:
         if self.worker.state != before:
             self._changed()
 
-    def _finish(self, finish: Callable[[Outcome], None], outcome: Outcome) -> None:
+    def _finish(self, finish: Callable[[Outcome], str], outcome: Outcome) -> None:
         try:
-            finish(outcome)
+            sentence = finish(outcome)
         except InputError as error:
             self._end_run(str(error))
         except Exception:
             self._end_run(_("The result could not be put into the scene: the Python console says why."))
             raise
         else:
-            self._end_run()
+            self._end_run(sentence)
 
     def _end_run(self, sentence: str = "") -> None:
         self.busy = False
