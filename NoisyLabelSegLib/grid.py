@@ -95,8 +95,17 @@ class Grid:
         """
         if self.size != other.size:
             return False
-        corners = np.array(list(product(*((0, n - 1) for n in self.size))), float)
+        corners = self._corners()
         return bool(np.abs(self.to_index(other.to_physical(corners)) - corners).max() <= tolerance)
+
+    def occupies_the_same(self, other: Grid) -> bool:
+        """Whether both have the same corners, whichever axis comes first, to a hundredth of a voxel.
+
+        3D Slicer turns left-handed axes when it loads a volume.
+        """
+        places = (np.round(grid.to_physical(grid._corners()), 3).tolist() for grid in (self, other))
+        mine, others = (np.array(sorted(corners)) for corners in places)
+        return bool(np.abs(mine - others).max() <= 0.01 * min(self.spacing))
 
     def empty_image(self, pixel: int = sitk.sitkUInt8) -> sitk.Image:
         """An image of zeros."""
@@ -111,6 +120,10 @@ class Grid:
         image.SetOrigin(self.origin)
         image.SetDirection(self.direction)
         return image
+
+    def _corners(self) -> NDArray[np.float64]:
+        """The eight outermost voxels, (8, 3) in the order I, J, K."""
+        return np.array(list(product(*((0, n - 1) for n in self.size))), float)
 
     def _matrix(self) -> NDArray[np.float64]:
         """From index steps to millimetres."""

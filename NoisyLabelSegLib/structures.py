@@ -46,19 +46,18 @@ def tasks_of(
     labels = description.labels
     if len(labels) == 1:
         return [Task({place: labels[0].value}) for place in filled]
-    known = {f"Label {label.value}".casefold(): label.value for label in labels}
-    known |= {label.name.casefold(): label.value for label in labels}
-    values = {place: known.get(names[place].casefold()) for place in places}
-    for place, value in values.items():
-        if value is None:
+    values = {}
+    for place in places:
+        if (label := description.structure_of(names[place])) is None:
             structures = ", ".join(f"{label.name} (label {label.value})" for label in labels)
             raise InputError(
                 f"The model does not know the segment '{names[place]}'; it knows {structures}. "
                 "Rename it, or choose segments."
             )
+        values[place] = label.value
     if len(set(values.values())) < len(values):
         raise InputError(f"Two segments mean the same structure of the model: {', '.join(names)}; choose segments.")
-    return [Task({place: value for place, value in values.items() if value is not None})]
+    return [Task(values)]
 
 
 def structure_remarks(given: Sequence[Segment], tasks: Sequence[Task], description: ModelDescription) -> list[str]:

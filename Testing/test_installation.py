@@ -16,7 +16,8 @@ from packaging.requirements import Requirement
 from packaging.tags import sys_tags
 
 from NoisyLabelSegLib.errors import InputError
-from NoisyLabelSegLib.requirements import REQUIREMENTS, missing
+from NoisyLabelSegLib.requirements import REQUIREMENTS, missing, name_of
+from NoisyLabelSegLib.worker.server import NEEDED
 from NoisyLabelSegSlicer.installation import Installation, installed_here, long_paths
 from NoisyLabelSegSlicer.installation_plan import Facts, make_plan
 from NoisyLabelSegSlicer.wheels import lacking, wheels_in
@@ -31,6 +32,10 @@ def test_the_requirements_are_those_of_the_project() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     line = next(line for line in text.splitlines() if line.startswith("dependencies = "))
     assert sorted(REQUIREMENTS) == sorted(line.partition("[")[2].rstrip("]").replace('"', "").split(", "))
+
+
+def test_the_worker_needs_all_of_them_but_what_draws_the_command_lines_tables() -> None:
+    assert sorted([*NEEDED, "rich"]) == sorted(map(name_of, REQUIREMENTS))
 
 
 @pytest.mark.parametrize(

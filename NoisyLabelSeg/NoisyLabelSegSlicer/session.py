@@ -32,7 +32,6 @@ from NoisyLabelSegSlicer.session_nodes import (
     SessionNodes,
     add_session_nodes,
     find_session_nodes,
-    occupy_the_same,
     require_in_scene,
 )
 from NoisyLabelSegSlicer.stage_look import StageLook
@@ -93,8 +92,7 @@ class Session:
 
         Raises:
             InputError: the volume or the given segmentation is not in the scene any more, or the volume was changed
-                while the model was at work; see also `volumes.grid_of`
-                and `region_of_interest.inside`.
+                while the model was at work; see also `volumes.grid_of` and `region_of_interest.inside`.
         """
         require_in_scene(volume, given)
         if asked is not None and not asked.same_as(grid_of(volume)):
@@ -161,7 +159,7 @@ class Session:
         if gone := set(self._nodes.ids) - set(segment_ids(self.result)):
             text = _("The segment '{id}' was removed from '{name}': its changes can no longer be reviewed.")
             raise InputError(text.format(id=min(gone), name=self.result.GetName()))
-        if not occupy_the_same(grid_of(self.volume), self._nodes.grid):
+        if not self._nodes.grid.occupies_the_same(grid_of(self.volume)):
             text = _("'{name}' was moved, cropped or its transform hardened since it was refined: refine it again.")
             raise InputError(text.format(name=self.volume.GetName()))
 
@@ -235,7 +233,7 @@ class Session:
         if self.review.can_undo:
             self.review.undo()
             self._undone.append(self._done.pop())
-            self._apply([patch.taken_back() for patch in self._undone[-1]])
+            self._apply([patch.taken_back() for patch in self._undone[-1]], self._result_masks())
 
     def redo(self) -> None:
         """Take the step again that was taken back; what was drawn since stays."""
@@ -243,7 +241,7 @@ class Session:
         if self.review.can_redo:
             self.review.redo()
             self._done.append(self._undone.pop())
-            self._apply(self._done[-1])
+            self._apply(self._done[-1], self._result_masks())
 
     def _decide(self, step: Callable[[], None]) -> None:
         """Take a step about changes: only those count that it reverts, or not any more."""
@@ -264,11 +262,10 @@ class Session:
             masks = self._result_masks()
             self._done.append(patches(masks, redrawn(masks, touched(), self.review.mask_of)))
             self._undone.clear()
-            self._apply(self._done[-1])
+            self._apply(self._done[-1], masks)
 
-    def _apply(self, steps: Sequence[Patch]) -> None:
-        """Change the result, show it, and save the review."""
-        masks = self._result_masks()
+    def _apply(self, steps: Sequence[Patch], masks: Sequence[Region]) -> None:
+        """Change the result, whose masks these are, show it, and save the review."""
         if steps:
             self._look.end()
             with slicer.util.NodeModify(self.result):

@@ -5,11 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.grid import Grid
@@ -123,16 +119,6 @@ def find_session_nodes(result: Any) -> SessionNodes | None:
     except (InputError, KeyError, TypeError, ValueError):  # damaged, or of another version
         return None
     found = read_stages(store, grid)
-    if found is None or not set(found[0]) <= set(segment_ids(result)) or not occupy_the_same(grid_of(volume), grid):
+    if found is None or not set(found[0]) <= set(segment_ids(result)) or not grid.occupies_the_same(grid_of(volume)):
         return None
     return SessionNodes(result, volume, grid, *found, slice_axis, notes)
-
-
-def occupy_the_same(a: Grid, b: Grid) -> bool:
-    """Whether two grids have the same corners, whichever axis comes first: Slicer turns axes when it loads a volume."""
-    corners = [np.array(sorted(np.round(_corners(grid), 3).tolist())) for grid in (a, b)]
-    return bool(np.abs(corners[0] - corners[1]).max() <= 0.01 * min(a.spacing))
-
-
-def _corners(grid: Grid) -> NDArray[np.float64]:
-    return grid.to_physical(np.array(list(product(*((0, n - 1) for n in grid.size))), float))

@@ -28,16 +28,8 @@ def check_part(part: Part, description: ModelDescription) -> list[str]:
         raise InputError(
             "The image has the same value everywhere: there is nothing to see in it; choose another image."
         )
-    expected = description.expected_intensity
-    fitting = [alternative for alternative in expected if alternative.fits(low, high)]
-    if not expected or expected[0] in fitting:
-        return []
-    if fitting:
-        return [f"Taken for {fitting[0].description}: it cannot be checked that this is {description.modality}."]
-    return [
-        f"The image's values run from {low:g} to {high:g}, but {description.name} was made for "
-        f"{' or '.join(map(str, expected))}: is this {description.modality}? The result may be wrong."
-    ]
+    remark = description.remark_on_values(low, high)
+    return [remark] if remark else []
 
 
 def on_grid(segmentation: Segmentation, image: sitk.Image) -> tuple[Segmentation, list[str]]:
