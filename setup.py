@@ -8,6 +8,6 @@ RESOURCES = {"NoisyLabelSegLib.models": "Resources/Models", "NoisyLabelSegLib.sa
 setup(
     packages=[*find_packages(include=["NoisyLabelSegLib*", "training*"]), *RESOURCES],
     package_dir=RESOURCES,
-    package_data={"training": ["cards/**/*", "configs/*"], **{name: ["**/*"] for name in RESOURCES}},
+    package_data={"training": ["cards/**/*", "configs/**/*"], **{name: ["**/*"] for name in RESOURCES}},
     include_package_data=False,
 )

@@ -80,10 +80,12 @@ def _label_map(masks: Sequence[Region], labels: Sequence[int], like: Segmentatio
     return paste(Region(whole, voxels), like.image)
 
 
-def paste(region: Region, grid: sitk.Image) -> sitk.Image:
-    """The region on the whole grid, 0 outside of it."""
+def paste(region: Region, grid: sitk.Image, outside: float = 0) -> sitk.Image:
+    """The region on the whole grid, which has one value outside of it."""
     part = sitk.GetImageFromArray(region.values)
     whole = sitk.Image(grid.GetSize(), part.GetPixelID())
+    if outside:
+        whole = whole + outside
     if region.values.size:
         whole = sitk.Paste(whole, part, part.GetSize(), (0, 0, 0), [side.start for side in region.box[::-1]])
     whole.CopyInformation(grid)

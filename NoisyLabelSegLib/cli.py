@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--debug", action="store_true", help="show where an unforeseen fault happened")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
     _add_refine(commands.add_parser("refine", parents=[common], help="refine one segmentation, or many"))
+    _add_uncertainty(commands.add_parser("uncertainty", parents=[common], help="segment, say how sure, doubt labels"))
     _add_models(commands.add_parser("models", parents=[common], help="list, show, verify and import models"), common)
     demo = commands.add_parser("demo", parents=[common], help="refine a sample that is part of the program")
     demo.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="default: ./noisylabelseg-demo")
@@ -107,6 +108,20 @@ def _add_refine(parser: argparse.ArgumentParser) -> None:
     add("--overwrite", action="store_true", help="replace existing outputs")
     add("--cases", type=Path, metavar="CSV|FOLDER", help="columns image, mask, id; or images/ and masks/ subfolders")
     add("--reports", action="store_true", help="with --cases: a report for each case")
+
+
+def _add_uncertainty(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Segment IMAGE, say how sure that is and, with LABELS, which of them look wrong."
+    parser.set_defaults(run=_command("uncertainty", "run"))
+    add = parser.add_argument
+    add("image", type=Path, metavar="IMAGE", help=".nii, .nii.gz, .nrrd, .mha, .mhd or a DICOM folder")
+    add("labels", type=Path, nargs="?", metavar="LABELS", help="3D Slicer's .seg.nrrd or a label map")
+    add("-m", "--model", required=True, help="a model's name (see 'noisylabelseg models') or its folder")
+    add("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for all files, made when missing")
+    add("--mirror", action="store_true", help="average the predictions for mirrored images; slower")
+    add("--segments", nargs="+", action="extend", default=[], metavar="NAME", help="doubt these only; default: all")
+    _add_device(parser)
+    add("--overwrite", action="store_true", help="replace an earlier result")
 
 
 def _add_models(parser: argparse.ArgumentParser, common: _Parser) -> None:

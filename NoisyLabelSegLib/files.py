@@ -1,18 +1,21 @@
-"""One refinement from files to files: what the command line, a list of cases and the demonstration share."""
+"""One request from files to files: what the command line, a list of cases and the demonstration share."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
+import SimpleITK as sitk
+
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.images import read_image
 from NoisyLabelSegLib.inference.model import Model
 from NoisyLabelSegLib.outputs import Outputs
-from NoisyLabelSegLib.pipeline import RefineSettings, refine
+from NoisyLabelSegLib.pipeline import RefineSettings, UncertaintySettings, map_uncertainty, refine
 from NoisyLabelSegLib.progress import Progress, silent
 from NoisyLabelSegLib.result import Result
 from NoisyLabelSegLib.segmentations import read_segmentation
+from NoisyLabelSegLib.uncertainty_outputs import UncertaintyOutputs
 
 
 def refine_files(
@@ -34,9 +37,7 @@ def refine_files(
     Raises:
         InputError: when something given cannot be used or written; then no file has been written.
     """
-    if image.name.lower().endswith(".seg.nrrd"):
-        raise InputError(f"{image} is a segmentation: give the image first, then the mask.")
-    picture = read_image(image)
+    picture = _read_image(image)
     given = read_segmentation(mask) if mask else None
     if given is not None and not outputs.keeps_overlaps:
         given.label_map()  # refuses overlapping segments before the computation rather than after it
@@ -44,6 +45,39 @@ def refine_files(
     names = {"image": _name(image), "mask": _name(mask) if mask else None}
     result = replace(result, provenance={**names, **result.provenance})
     return result, outputs.write(result)
+
+
+def uncertainty_files(
+    image: Path,
+    labels: Path | None,
+    model: Model,
+    settings: UncertaintySettings,
+    outputs: UncertaintyOutputs,
+    progress: Progress = silent,
+) -> tuple[Result, list[Path]]:
+    """Read, map the uncertainty and write; return the result and the files written.
+
+    Args:
+        image: an image file or a folder of DICOM slices.
+        labels: a segmentation file, or None.
+        model, settings, progress: see `pipeline.map_uncertainty`.
+        outputs: already prepared, see `UncertaintyOutputs.prepared`.
+
+    Raises:
+        InputError: when something given cannot be used or written; then no file has been written.
+    """
+    picture = _read_image(image)
+    given = read_segmentation(labels) if labels else None
+    result = map_uncertainty(picture, given, model, settings, progress)
+    names = {"image": _name(image), "labels": _name(labels) if labels else None}
+    result = replace(result, provenance={**names, **result.provenance})
+    return result, outputs.write(result)
+
+
+def _read_image(path: Path) -> sitk.Image:
+    if path.name.lower().endswith(".seg.nrrd"):
+        raise InputError(f"{path} is a segmentation: give the image first, then the mask.")
+    return read_image(path)
 
 
 def _name(path: Path) -> str:

@@ -21,6 +21,7 @@ class Map:
         segment: identifier of the segment they are about; empty for all together.
         region: float32.
         minimum, maximum: the bounds that such numbers have, wherever these ones lie.
+        outside: what they are in the rest of the image.
     """
 
     name: MapName
@@ -28,6 +29,7 @@ class Map:
     region: Region
     minimum: float
     maximum: float
+    outside: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,12 @@ class Outcome:
     """See the module's text.
 
     Attributes:
-        segments: the given ones in their order, or the model's when nothing was given.
+        segments: the given ones in their order, or the model's when nothing was given; of an uncertainty the model's
+            other structures come last.
         stages: each segment's mask (bool) at every stage; the first are the given masks, the last are the result.
-        maps: see `Map`; of a refinement the probabilities behind the last stage, for each refined segment.
-        statistics, provenance, notes, slice_axis: see `result.Result`.
+        maps: see `Map`; of a refinement the probabilities behind the last stage, for each refined segment; of an
+            uncertainty those of each structure, the entropy, the confidence and, where labels were given, the suspects.
+        statistics, provenance, notes, slice_axis, suspects: see `result.Result`.
     """
 
     segments: tuple[Segment, ...]
@@ -48,3 +52,4 @@ class Outcome:
     provenance: Mapping[str, Any]
     notes: tuple[str, ...]
     slice_axis: int
+    suspects: tuple[Mapping[str, Any], ...] = ()

@@ -76,12 +76,7 @@ class Outputs:
             _require_suffix(self.report, (".html", ".htm"))
         if self.figures:
             _require_suffix(self.figures, (".json",))
-        refuse_inputs(self.paths(), inputs)
-        for path in self.paths():
-            try:
-                _check_place(path, self.overwrite)
-            except OSError as error:
-                raise InputError(f"{path} cannot be written ({error.strerror or error}): choose another.") from error
+        check_places(self.paths(), inputs, overwrite=self.overwrite)
 
     def write(self, result: Result) -> list[Path]:
         """Write everything and return the files; if one fails, all that was there before is there unchanged.
@@ -111,6 +106,16 @@ def _suffix(name: str, allowed: Sequence[str]) -> str:
 def _require_suffix(path: Path, allowed: Sequence[str]) -> None:
     if not _suffix(path.name, allowed):
         raise InputError(f"{path} cannot be written: use a name that ends in {' or '.join(allowed)}.")
+
+
+def check_places(paths: Sequence[Path], inputs: Iterable[Path], *, overwrite: bool) -> None:
+    """Raise InputError if one of the files is an input, exists without leave to replace it, or cannot be written."""
+    refuse_inputs(paths, inputs)
+    for path in paths:
+        try:
+            _check_place(path, overwrite)
+        except OSError as error:
+            raise InputError(f"{path} cannot be written ({error.strerror or error}): choose another.") from error
 
 
 def refuse_inputs(paths: Iterable[Path], inputs: Iterable[Path]) -> None:
@@ -146,10 +151,10 @@ def _check_place(path: Path, overwrite: bool) -> None:
 
 
 def _write_stage(result: Result, number: int, path: Path) -> None:
-    write_segmentation(path, result.stages[number], _metadata(result.provenance, number))
+    write_segmentation(path, result.stages[number], metadata(result.provenance, number))
 
 
-def _metadata(provenance: Mapping[str, Any], stage: int) -> dict[str, str]:
+def metadata(provenance: Mapping[str, Any], stage: int) -> dict[str, str]:
     """The provenance as keys of a .seg.nrrd: text as it is, everything else as JSON."""
     model = provenance["model"]
     values = {
@@ -168,8 +173,12 @@ def _metadata(provenance: Mapping[str, Any], stage: int) -> dict[str, str]:
 
 
 def _write_figures(result: Result, path: Path) -> None:
-    figures = {"statistics": result.statistics, "provenance": result.provenance, "notes": result.notes}
-    text = json.dumps(plain_json(figures), indent=2, ensure_ascii=False, allow_nan=False)
+    write_json({"statistics": result.statistics, "provenance": result.provenance, "notes": result.notes}, path)
+
+
+def write_json(values: Mapping[str, Any], path: Path) -> None:
+    """Write JSON values, see `plain_json`, to be read by persons, too."""
+    text = json.dumps(plain_json(values), indent=2, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
 
 

@@ -5,6 +5,8 @@ The graphical interface, the command line and Python call the same function.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import SimpleITK as sitk
 
 from NoisyLabelSegLib.assembly import assemble
@@ -19,8 +21,9 @@ from NoisyLabelSegLib.regions import masks_of
 from NoisyLabelSegLib.result import Maps, Result
 from NoisyLabelSegLib.segmentations import Segmentation
 from NoisyLabelSegLib.structures import segments_of
+from NoisyLabelSegLib.uncertainty import UncertaintySettings, map_uncertainty_part
 
-__all__ = ["RefineSettings", "from_nothing", "refine"]
+__all__ = ["RefineSettings", "UncertaintySettings", "from_nothing", "map_uncertainty", "refine"]
 
 
 def refine(
@@ -50,11 +53,45 @@ def refine(
     return Result(
         image=image,
         stages=(given, *(assemble(stage, given) for stage in outcome.stages[1:])),
-        probabilities=Maps(image, {found.segment: found.region for found in outcome.maps}),
+        probabilities=Maps(image, {found.segment: found for found in outcome.maps}),
         statistics=outcome.statistics,
         provenance=outcome.provenance,
         notes=(*outcome.notes, *remarks),
         slice_axis=outcome.slice_axis,
+    )
+
+
+def map_uncertainty(
+    image: sitk.Image,
+    segmentation: Segmentation | None,
+    model: Model,
+    settings: UncertaintySettings | None = None,
+    progress: Progress = silent,
+) -> Result:
+    """Segment an image, say how sure that is, and which given labels look wrong: `map_uncertainty_part` as images.
+
+    Args:
+        image: 3D, scalar; its grid is the result's.
+        segmentation: the given labels, on any grid; None when there are none.
+        model, settings, progress: see `map_uncertainty_part`.
+
+    Raises:
+        InputError: when something given cannot be used.
+    """
+    nothing = Segmentation(Grid.of(image).empty_image(), ())
+    given, remarks = on_grid(segmentation or nothing, image, empty_allowed=True)
+    outcome = map_uncertainty_part(Part.whole(image), given.segments, masks_of(given), model, settings, progress)
+    like = Segmentation(nothing.image, tuple(replace(s, layer=0) for s in outcome.segments))
+    return Result(
+        image=image,
+        stages=tuple(assemble(stage, like) for stage in outcome.stages),
+        probabilities=Maps(image, {found.segment: found for found in outcome.maps if found.segment}),
+        statistics=outcome.statistics,
+        provenance=outcome.provenance,
+        notes=(*outcome.notes, *remarks),
+        slice_axis=outcome.slice_axis,
+        maps=Maps(image, {found.name: found for found in outcome.maps if not found.segment}),
+        suspects=outcome.suspects,
     )
 
 

@@ -21,7 +21,7 @@ def provenance(
     settings: Mapping[str, Any],
     device: torch.device,
     seconds: float,
-    stopped_early: bool,
+    stopped_early: bool | None = None,
 ) -> dict[str, Any]:
     """Say with what, on what and when a result was made."""
     return {
@@ -38,7 +38,7 @@ def provenance(
         | {package: version(package) for package in PACKAGES},
         "device": _name(device),
         "seconds": round(seconds, 3),
-        "stopped_early": stopped_early,
+        **({} if stopped_early is None else {"stopped_early": stopped_early}),
         "time": datetime.datetime.now(datetime.timezone.utc).astimezone().isoformat(timespec="seconds"),
     }
 

@@ -12,9 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from NoisyLabelSegLib.assembly import settle
-from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.grid import Grid
-from NoisyLabelSegLib.inference.checks import check_part, mask_remarks
+from NoisyLabelSegLib.inference.checks import check_part, mask_remarks, require_kind
 from NoisyLabelSegLib.inference.model import Model
 from NoisyLabelSegLib.inference.predictor import Predictor
 from NoisyLabelSegLib.inference.preprocessing import Frame, Prepared, Preprocessing, prepare_part
@@ -24,11 +23,10 @@ from NoisyLabelSegLib.part import Part
 from NoisyLabelSegLib.progress import Progress, Step, silent
 from NoisyLabelSegLib.progression import doubts, extensions, statistics
 from NoisyLabelSegLib.provenance import provenance
-from NoisyLabelSegLib.regions import Region, overlap, union, within
+from NoisyLabelSegLib.regions import NOTHING, Region, joined, overlap
+from NoisyLabelSegLib.restoring import restore_labels
 from NoisyLabelSegLib.segmentations import Segment, identifiers
 from NoisyLabelSegLib.structures import Task, segments_of, structure_remarks, tasks_of, with_the_models_name
-
-NOTHING = Region((slice(0, 0),) * 3, np.zeros((0, 0, 0), bool))
 
 
 @dataclass(frozen=True)
@@ -78,8 +76,7 @@ def refine_part(
     """
     started = time.monotonic()
     settings, description = settings or RefineSettings(), model.description
-    if description.kind != "refine":
-        raise InputError(f"The model '{description.name}' does not refine masks: it is for '{description.kind}'.")
+    require_kind(description, "refine")
     arguments = rerenet.Arguments.from_json(description.method_arguments)
     arguments = replace(arguments, stages=settings.stages or arguments.stages)
     notes = check_part(part, description)
@@ -92,9 +89,9 @@ def refine_part(
     given = with_the_models_name(given, description)
     names = [segment.name for segment in given]
     notes += _border_remarks(part.grid, names, masks, tasks)
-    predictor = Predictor(model.network, model.device, notes.append)
+    predictor = model.predictor(notes.append)
     runs = [
-        _run(part, _start(masks, task), task, model, predictor, arguments, share, keep=len(tasks) > 1)
+        _run(part, joined(masks, task.values), task, model, predictor, arguments, share, keep=len(tasks) > 1)
         for task, share in zip(tasks, _shares_of(progress, names, tasks), strict=True)
     ]
     stages, remarks = _all_stages(names, masks, runs)
@@ -131,15 +128,6 @@ def _shares_of(progress: Progress, names: Sequence[str], tasks: Sequence[Task]) 
             progress(replace(step, text=prefix + step.text, done=(number + step.done) / len(tasks)))
 
         yield share
-
-
-def _start(masks: Sequence[Region], task: Task) -> Region:
-    """The task's given masks as one label map of the network's classes."""
-    box = union(masks[place].box for place in task.values)
-    labels = np.zeros([side.stop - side.start for side in box], np.uint8)
-    for place, value in task.values.items():
-        labels[within(masks[place].box, box)][masks[place].values] = value
-    return Region(box, labels)
 
 
 def _steps(
@@ -218,16 +206,9 @@ def _step(stage: int, stages: int, done: float, items: int, preprocessing: Prepr
 
 
 def _masks(frame: Frame, labels: NDArray[np.int64], task: Task) -> dict[int, Region]:
-    """Each segment's mask on the image's grid.
-
-    Where voxels differ in size, a voxel that is at least half covered goes to what covers most of it, and to that
-    alone: neither gaps nor overlaps arise where structures touch.
-    """
-    values = sorted(task.values.values())
-    shares = np.stack([frame.restore_region((labels == value).astype(np.float32)).values for value in values])
-    winner = np.array(values)[shares.argmax(axis=0)]
-    winner[shares.sum(axis=0) < 0.5] = 0
-    return {place: Region(frame.box, winner == value) for place, value in task.values.items()}
+    """Each segment's mask on the image's grid."""
+    found = restore_labels(frame, labels, list(task.values.values()))
+    return {place: Region(found.box, found.values == value) for place, value in task.values.items()}
 
 
 def _all_stages(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,10 @@ class Region:
         starts = [side.start for side in self.box]
         box = tuple(slice(s.start + start, s.stop + start) for s, start in zip(inner, starts, strict=True))
         return Region(box, self.values[inner])
+
+
+NOTHING = Region((slice(0, 0),) * 3, np.zeros((0, 0, 0), bool))
+"""A mask without a voxel."""
 
 
 def box_of(array: NDArray[Any]) -> Box:
@@ -95,6 +99,15 @@ def masks_of(segmentation: Segmentation) -> list[Region]:
     return [
         Region(boxes[s.layer], layers[..., s.layer][boxes[s.layer]] == s.label).trimmed() for s in segmentation.segments
     ]
+
+
+def joined(masks: Sequence[Region], values: Mapping[int, int]) -> Region:
+    """Masks as one label map (uint8): each mask, by its place, with its value; where some overlap the last counts."""
+    box = union(masks[place].box for place in values)
+    labels = np.zeros([side.stop - side.start for side in box], np.uint8)
+    for place, value in values.items():
+        labels[within(masks[place].box, box)][masks[place].values] = value
+    return Region(box, labels)
 
 
 def overlap(masks: Iterable[Region]) -> bool:

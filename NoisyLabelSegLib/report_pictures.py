@@ -121,13 +121,13 @@ class SlicePictures:
 def slice_pictures(view: View, hung: HungMasks) -> Iterator[SlicePictures]:
     """The slices that tell most about one segment, in the order of their numbers."""
     chosen = sorted(_telling_slices(hung.stages), key=view.number)
-    rows, columns = _crop(np.logical_or.reduce(hung.stages).any(axis=0), view.spacing)
-    greys = _window(view.image[chosen, rows, columns])
+    rows, columns = crop(np.logical_or.reduce(hung.stages).any(axis=0), view.spacing)
+    greys = grey_levels(view.image[chosen, rows, columns])
     for index, plane_grey in zip(chosen, greys, strict=True):
-        grey = _enlarge(plane_grey, view.spacing)
-        masks = [_enlarge(stage[index, rows, columns], view.spacing) for stage in hung.stages]
+        grey = enlarge(plane_grey, view.spacing)
+        masks = [enlarge(stage[index, rows, columns], view.spacing) for stage in hung.stages]
         drawings = (grey, *(_outlined(grey, mask) for mask in masks), _difference(grey, masks[0], masks[-1]))
-        yield SlicePictures(view.number(index), *hung.counts(index), tuple(map(_encode_png, drawings)))
+        yield SlicePictures(view.number(index), *hung.counts(index), tuple(map(encode_png, drawings)))
 
 
 def _telling_slices(masks: Sequence[Mask], count: int = SLICES_SHOWN) -> list[int]:
@@ -148,7 +148,7 @@ def _telling_slices(masks: Sequence[Mask], count: int = SLICES_SHOWN) -> list[in
     return chosen
 
 
-def _crop(footprint: Mask, spacing: tuple[float, float]) -> tuple[slice, slice]:
+def crop(footprint: Mask, spacing: tuple[float, float]) -> tuple[slice, slice]:
     """A window around the footprint with a margin, square in millimetres where the plane is large enough."""
     occupied = [np.flatnonzero(footprint.any(axis=1 - axis)) for axis in (0, 1)]
     if not occupied[0].size:
@@ -164,7 +164,7 @@ def _crop(footprint: Mask, spacing: tuple[float, float]) -> tuple[slice, slice]:
     return window[0], window[1]
 
 
-def _enlarge(plane: NDArray[Any], spacing: tuple[float, float]) -> NDArray[Any]:
+def enlarge(plane: NDArray[Any], spacing: tuple[float, float]) -> NDArray[Any]:
     """Nearest neighbour onto square pixels, the longer side PICTURE_PIXELS long."""
     millimetres = [length * step for length, step in zip(plane.shape, spacing, strict=True)]
     pixels = [max(1, round(PICTURE_PIXELS * length / max(millimetres))) for length in millimetres]
@@ -172,7 +172,7 @@ def _enlarge(plane: NDArray[Any], spacing: tuple[float, float]) -> NDArray[Any]:
     return plane[np.ix_(*nearest)]
 
 
-def _inner_edge(mask: Mask, pixels: int = 2) -> Mask:
+def inner_edge(mask: Mask, pixels: int = 2) -> Mask:
     return mask & ~ndimage.binary_erosion(mask, iterations=pixels)
 
 
@@ -180,7 +180,7 @@ def _outlined(grey: Pixels, mask: Mask) -> Pixels:
     """The picture with the mask's outline; the dark halo keeps it visible on bright tissue."""
     picture = grey.copy()
     picture[ndimage.binary_dilation(mask) & ~mask] = HALO
-    picture[_inner_edge(mask)] = OUTLINE
+    picture[inner_edge(mask)] = OUTLINE
     return picture
 
 
@@ -190,28 +190,35 @@ def _difference(grey: Pixels, before: Mask, after: Mask) -> Pixels:
     added, removed = after & ~before, before & ~after
     picture = grey.copy()
     picture[ndimage.binary_dilation(before | after) & ~(before | after)] = HALO
-    picture[_inner_edge(before & after, 3)] = HALO  # the inner third pixel of it stays, for white on bright tissue
-    picture[_inner_edge(before & after)] = KEPT
-    picture[_inner_edge(added) | (added & ((rows + columns) % HATCH_PIXELS == 0))] = ADDED
-    picture[_inner_edge(removed) | (removed & ((rows - columns) % HATCH_PIXELS == 0))] = REMOVED
+    picture[inner_edge(before & after, 3)] = HALO  # the inner third pixel of it stays, for white on bright tissue
+    picture[inner_edge(before & after)] = KEPT
+    picture[inner_edge(added) | (added & ((rows + columns) % HATCH_PIXELS == 0))] = ADDED
+    picture[inner_edge(removed) | (removed & ((rows - columns) % HATCH_PIXELS == 0))] = REMOVED
     return picture
 
 
-def _window(planes: NDArray[Any]) -> Pixels:
+def grey_levels(planes: NDArray[Any]) -> Pixels:
     """The 1st to 99th percentile of the planes as grey levels."""
     low, high = np.percentile(planes, (1, 99))
     scaled = (planes.astype(np.float64) - low) / ((high - low) or 1.0)
     return np.asarray(np.clip(scaled, 0, 1) * (GREY_LEVELS - 1), dtype=np.uint8)
 
 
-def _encode_png(pixels: Pixels) -> bytes:
-    """An 8-bit PNG with our palette (ISO/IEC 15948); our own, because no library we need otherwise encodes one."""
+def encode_png(pixels: Pixels) -> bytes:
+    """An 8-bit PNG (ISO/IEC 15948); our own, because no library we need otherwise encodes one.
+
+    Args:
+        pixels: indices of our palette (rows, columns), or red, green and blue (rows, columns, 3).
+    """
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    height, width = pixels.shape
-    header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
-    lines = np.pad(pixels, ((0, 0), (1, 0))).tobytes()  # each line starts with its filter type, 0: none
-    chunks = ((b"IHDR", header), (b"PLTE", PALETTE), (b"IDAT", zlib.compress(lines, 9)), (b"IEND", b""))
+    height, width = pixels.shape[:2]
+    indexed = pixels.ndim == 2
+    header = struct.pack(">IIBBBBB", width, height, 8, 3 if indexed else 2, 0, 0, 0)
+    # Each line starts with its filter type, 0: none.
+    lines = np.pad(pixels.reshape(height, -1), ((0, 0), (1, 0))).tobytes()
+    palette = [(b"PLTE", PALETTE)] if indexed else []
+    chunks = ((b"IHDR", header), *palette, (b"IDAT", zlib.compress(lines, 9)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(kind, data) for kind, data in chunks)

@@ -9,36 +9,36 @@ from typing import Any
 import SimpleITK as sitk
 
 from NoisyLabelSegLib.assembly import paste
-from NoisyLabelSegLib.regions import Region
+from NoisyLabelSegLib.outcome import Map
 from NoisyLabelSegLib.segmentations import Segmentation
 
 
 class Maps(Mapping[str, sitk.Image]):
-    """Images by segment, kept as regions of a grid and put on it when asked for: a whole map may be large."""
+    """Images by a name, kept as regions of a grid and put on it when asked for: a whole map may be large."""
 
-    def __init__(self, grid: sitk.Image, regions: Mapping[str, Region]) -> None:
-        self._grid, self._regions = grid, regions
+    def __init__(self, grid: sitk.Image, maps: Mapping[str, Map]) -> None:
+        self._grid, self._maps = grid, maps
 
     def __getitem__(self, key: str) -> sitk.Image:
-        return paste(self._regions[key], self._grid)
+        return paste(self._maps[key].region, self._grid, self._maps[key].outside)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._regions)
+        return iter(self._maps)
 
     def __len__(self) -> int:
-        return len(self._regions)
+        return len(self._maps)
 
 
 @dataclass(frozen=True)
 class Result:
-    """A refinement, on the grid of the given image.
+    """A refinement, or a segmentation and its uncertainty, on the grid of the given image.
 
     Attributes:
         image: the given image, untouched.
         stages: one segmentation a stage; ``stages[0]`` is the given one (on the image's grid), ``stages[-1]`` the
-            result. All have the same segments in the same order.
-        probabilities: for each refined segment, by its identifier (see `segmentations.identifiers`), the float32
-            probability map (0 to 1) behind the last stage.
+            result. All have the same segments in the same order; where nothing was given, those of the first are empty.
+        probabilities: for each segment that was worked on, by its identifier (see `segmentations.identifiers`), the
+            float32 probability map (0 to 1) behind the last stage.
         statistics: a row for each segment and stage, with the keys ``segment`` (name), ``stage``, ``volume_mm3``,
             ``dice_to_given`` (None when nothing was given), ``hd95_to_given_mm`` and ``hd95_to_previous_mm`` (None at
             stage 0 or where one of both masks is empty, the former also when nothing was given) and ``changed_voxels``
@@ -48,6 +48,12 @@ class Result:
         notes: sentences that the person should read: first that a result barely resembles the given mask, then what
             was resampled, assumed, unusual.
         slice_axis: the voxel axis (0 = I, 1 = J, 2 = K) along which slices are best looked at.
+        maps: of an uncertainty the float32 images ``entropy`` (0 is sure, 1 is as good as chance), ``confidence`` (the
+            probability of the most probable class) and, where labels were given, ``suspect`` (0 to 1).
+        suspects: the given labels that look wrong, the most suspect first, with the keys ``rank``, ``score``,
+            ``mean_score``, ``given`` and ``suggested`` (names), ``given_label`` and ``suggested_label`` (the model's
+            values, 0 is the background), ``voxels``, ``volume_mm3``, ``index`` (I, J, K, from 0, of a voxel in the
+            middle) and ``ras_mm`` (the same in mm to the patient's right, front and head): JSON values only.
     """
 
     image: sitk.Image
@@ -57,3 +63,5 @@ class Result:
     provenance: Mapping[str, Any]
     notes: tuple[str, ...] = field(default=())
     slice_axis: int = 2
+    maps: Mapping[str, sitk.Image] = field(default_factory=dict)
+    suspects: tuple[Mapping[str, Any], ...] = ()

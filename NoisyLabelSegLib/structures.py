@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from NoisyLabelSegLib.bundle import ModelDescription
+from NoisyLabelSegLib.bundle import Label, ModelDescription
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.inference.checks import EMPTY_MASK
 from NoisyLabelSegLib.regions import Region, is_empty
@@ -37,19 +37,29 @@ def tasks_of(
     empty_allowed: bool,
 ) -> list[Task]:
     """Which segments are refined in which run of the network."""
-    if unknown := [name for name in chosen if name not in names]:
-        raise InputError(f"The mask has no segment '{unknown[0]}'; it has: {', '.join(names)}.")
-    places = [place for place, name in enumerate(names) if not chosen or name in chosen]
+    places = chosen_places(names, chosen)
     filled = [place for place in places if empty_allowed or not is_empty(masks[place].box)]
     if not filled:
         raise InputError(EMPTY_MASK)
     labels = description.labels
     if len(labels) == 1:
         return [Task({place: labels[0].value}) for place in filled]
-    values = {}
+    return [Task(values_of(names, places, description))]
+
+
+def chosen_places(names: Sequence[str], chosen: Sequence[str]) -> list[int]:
+    """The places of the chosen segments; without a choice all."""
+    if unknown := [name for name in chosen if name not in names]:
+        raise InputError(f"The mask has no segment '{unknown[0]}'; it has: {', '.join(names)}.")
+    return [place for place, name in enumerate(names) if not chosen or name in chosen]
+
+
+def values_of(names: Sequence[str], places: Sequence[int], description: ModelDescription) -> dict[int, int]:
+    """The model's label value of each of the segments in these places, no two alike."""
+    values: dict[int, int] = {}
     for place in places:
         if (label := description.structure_of(names[place])) is None:
-            structures = ", ".join(f"{label.name} (label {label.value})" for label in labels)
+            structures = ", ".join(f"{label.name} (label {label.value})" for label in description.labels)
             raise InputError(
                 f"The model does not know the segment '{names[place]}'; it knows {structures}. "
                 "Rename it, or choose segments."
@@ -57,7 +67,7 @@ def tasks_of(
         values[place] = label.value
     if len(set(values.values())) < len(values):
         raise InputError(f"Two segments mean the same structure of the model: {', '.join(names)}; choose segments.")
-    return [Task(values)]
+    return values
 
 
 def structure_remarks(given: Sequence[Segment], tasks: Sequence[Task], description: ModelDescription) -> list[str]:
@@ -71,7 +81,12 @@ def with_the_models_name(given: tuple[Segment, ...], description: ModelDescripti
     """A label map has no names: where there is no doubt what its only segment is, the model knows them."""
     segment, *others = given
     label, *other_labels = description.labels
-    if others or other_labels or segment.id or not re.fullmatch(r"Label -?\d+", segment.name):
-        return given
+    return given if others or other_labels else (named_as(segment, label),)
+
+
+def named_as(segment: Segment, label: Label) -> Segment:
+    """A structure's name, colour and terminology for a segment of a label map, which has none."""
+    if segment.id or not re.fullmatch(r"Label -?\d+", segment.name):
+        return segment
     terminology = segment.terminology or label.terminology
-    return (replace(segment, name=label.name, color=label.color, terminology=terminology),)
+    return replace(segment, name=label.name, color=label.color, terminology=terminology)

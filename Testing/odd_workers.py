@@ -115,7 +115,7 @@ def talkative() -> None:
 
 def newer() -> None:
     """Speaks a protocol that is not known here, until it is spoken to."""
-    write_message(sys.stdout.buffer, {"type": "hello", "protocol": 2, "version": "9.0"})
+    write_message(sys.stdout.buffer, {"type": "hello", "protocol": 3, "version": "9.0"})
     sys.stdin.buffer.read(1)
 
 

@@ -41,20 +41,24 @@ def test_msd(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".mha"])
-def test_nnunet_version_2(tmp_path: Path, ending: str) -> None:
+@pytest.mark.parametrize("channels", [["CT"], ["T1", "T2", "FLAIR"]])
+def test_nnunet_version_2(tmp_path: Path, ending: str, channels: list[str]) -> None:
     labels = tmp_path / "labelsTr"
     labels.mkdir()
     for name in ("b_02", "a_01"):
         (labels / f"{name}{ending}").touch()
     (labels / "notes.txt").touch()
     content = {
-        "channel_names": {"0": "CT"},
+        "channel_names": {str(number): name for number, name in enumerate(channels)},
         "labels": {"background": 0, "liver": 1, "tumour": 2},
         "file_ending": ending,
     }
     dataset = read_dataset(written(tmp_path, content))
     assert [case.id for case in dataset.cases] == ["a_01", "b_02"]
-    assert dataset.cases[0].image == tmp_path / f"imagesTr/a_01_0000{ending}"
+    first = dataset.cases[0]
+    files = [tmp_path / f"imagesTr/a_01_000{number}{ending}" for number in range(len(channels))]
+    assert [first.image, *first.channels] == files
+    assert dataset.channels == len(channels)
     assert dict(dataset.labels) == {1: "liver", 2: "tumour"}
     assert dataset.name == tmp_path.name
 
@@ -66,8 +70,8 @@ def test_extended_entries_survive_writing_and_reading(tmp_path: Path) -> None:
         "Both",
         {1: "one", 3: "three"},
         (
-            Case("x", inside[0], inside[1], inside[2], (inside[3], inside[4]), "patient 1", "val"),
-            Case("y", outside, None, None, (), "patient 2", "test"),
+            Case("x", inside[0], inside[1], inside[2], (inside[3], inside[4]), "patient 1", "val", channels=(outside,)),
+            Case("y", outside, None, None, (), "patient 2", "test", channels=(inside[0],)),
         ),
         "CC0-1.0",
         {"warp": 0.1},
@@ -75,7 +79,7 @@ def test_extended_entries_survive_writing_and_reading(tmp_path: Path) -> None:
     write_dataset(tmp_path / "set", dataset)
     assert read_dataset(tmp_path / "set") == dataset
     text = (tmp_path / "set" / "dataset.json").read_text(encoding="utf-8")
-    assert '"image": "imagesTr/x.nii.gz"' in text, "a folder that is moved stays whole"
+    assert '"imagesTr/x.nii.gz"' in text, "a folder that is moved stays whole"
     moved = (tmp_path / "set").rename(tmp_path / "moved")
     assert read_dataset(moved).cases[0].image == moved / "imagesTr/x.nii.gz"
 
@@ -107,12 +111,13 @@ def test_a_given_split_wins(tmp_path: Path) -> None:
         ({"labels": {}, "training": [entry(), entry()]}, "the case 'a' twice"),
         ({"labels": {}, "training": [entry(), entry("b", id="A")]}, "the case 'A' twice"),
         ({"labels": {}, "training": [entry(id="../a")]}, "cannot name a file"),
-        ({"labels": {}, "training": [{"label": "x.nii.gz"}]}, "does not name one image"),
-        ({"labels": {}, "training": [{"image": ["a.nii.gz", "b.nii.gz"]}]}, "does not name one image"),
-        ({"labels": {}, "training": ["a.nii.gz"]}, "does not name one image"),
+        ({"labels": {}, "training": [{"label": "x.nii.gz"}]}, "does not name an image"),
+        ({"labels": {}, "training": [{"image": ["a.nii.gz", 2]}]}, "does not name an image"),
+        ({"labels": {}, "training": [{"image": []}]}, "does not name an image"),
+        ({"labels": {}, "training": ["a.nii.gz"]}, "does not name an image"),
+        ({"labels": {}, "training": [entry(), {"image": ["b.nii", "c.nii"]}]}, "'b' of .* another number of channels"),
         ({"labels": {}, "training": [entry(split="valid")]}, "must be one of train, val, test"),
         ({"labels": {}}, "neither an MSD nor an nnU-Net"),
-        ({"labels": {}, "channel_names": {"0": "T1", "1": "T2"}}, "2 channels"),
         ({"labels": {"whole tumour": [1, 2, 3]}, "training": []}, "one integer is supported"),
         ([1, 2], "not a JSON object"),
         ("text", "not a JSON object"),

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from training.__main__ import main
+from training.recipes.rerenet import ReReNet
 
 ROOT = Path(__file__).parents[1]
 TEXT = """\
@@ -39,10 +40,10 @@ KILL = """\
 import os, signal, sys
 from training.engine import Engine
 step = Engine._step
-def killed(self, batch, writer):
+def killed(self, batch, data, writer):
     if self.state.step == int(os.environ["KILL_AT"]):
         os.kill(os.getpid(), signal.SIGKILL)
-    return step(self, batch, writer)
+    return step(self, batch, data, writer)
 Engine._step = killed
 from training.__main__ import main
 sys.exit(main())
@@ -192,11 +193,32 @@ def test_a_loss_that_is_not_finite_ends_the_run(lab: Lab, capsys: pytest.Capture
     assert not (lab.run("diverged") / "best.ckpt").exists()
 
 
+@pytest.mark.parametrize("how", ["loss", "weights"])
+def test_what_is_not_finite_names_the_cases_and_leaves_the_last_good_checkpoint(
+    lab: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    step = ReReNet.step
+
+    def failing(self: ReReNet, batch: Any, epoch: int, fabric: Any) -> dict[str, torch.Tensor]:
+        figures = step(self, batch, epoch, fabric)
+        if epoch == 1 and how == "weights":
+            next(self.network.parameters()).data.fill_(float("nan"))
+        return {name: value * (float("nan") if epoch == 1 and how == "loss" else 1) for name, value in figures.items()}
+
+    monkeypatch.setattr(ReReNet, "step", failing)
+    assert lab.train(how, "engine.checkpoint_every=0" if how == "loss" else "engine.checkpoint_every=1") == 2
+    said = capsys.readouterr().err
+    assert "case" in said if how == "loss" else "no longer finite" in said
+    state = torch.load(lab.run(how) / "last.ckpt", weights_only=True)
+    assert state["state"]["epoch"] == 1
+    assert all(value.isfinite().all() for value in state["network"].values())
+
+
 def test_all_processes_stop_when_one_s_loss_is_not_finite(lab: Lab) -> None:
     overrides = ["engine.strategy=ddp", "engine.devices=2", "engine.batch_size=4"]
     done = lab.script(DIVERGE_ON_RANK_1, "one bad", *overrides)
     assert done.returncode == 2, done.stderr[-3000:]
-    assert done.stderr.count("The loss is nan at step 1:") >= 1
+    assert done.stderr.count("The loss is nan at step 1, with the cases case") >= 1
 
 
 def test_fewer_windows_than_a_batch_are_refused(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:

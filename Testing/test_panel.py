@@ -61,7 +61,7 @@ def test_what_is_missing_is_said_first_things_first(changes: dict[str, Any], sen
     [
         ({}, "Refine", False),
         ({"segments": None}, "Segment without a mask", True),
-        ({"workflow": UNCERTAINTY, "segments": None}, "Map the uncertainty", False),
+        ({"workflow": UNCERTAINTY, "segments": None}, "Map the uncertainty", True),
         ({"workflow": SEGMENT, "segments": None}, "Segment", False),
         ({"workflow": None, "model": None}, "Refine", False),
     ],

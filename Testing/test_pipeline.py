@@ -663,7 +663,7 @@ def test_what_cannot_be_refined_is_refused(scene: tuple[sitk.Image, np.ndarray, 
         ((image, replace(empty, image=empty.image[:9, :9, :9]), model), "mask is empty"),
         ((not_finite, given, model), "not a number"),
         ((image * 0, given, model), "same value everywhere"),
-        ((image, given, other), "does not refine"),
+        ((image, given, other), "does not fit here"),
         ((image, given, model, RefineSettings(segments=("Liver",))), "no segment 'Liver'"),
     ]
     for arguments, message in refused:

@@ -272,13 +272,13 @@ def test_telling_slices_hold_that_where_most_was_given() -> None:
 def test_the_crop_is_zoomed_on_the_lesion_and_stays_inside() -> None:
     footprint = np.zeros((512, 512), bool)
     footprint[500:510, 200:220] = True
-    rows, columns = report_pictures._crop(footprint, (0.5, 0.5))
+    rows, columns = report_pictures.crop(footprint, (0.5, 0.5))
     assert (rows, columns) == (slice(464, 512), slice(186, 234))
 
 
 def test_the_png_is_read_back_by_another_reader(tmp_path: Path) -> None:
     pixels = np.arange(report_pictures.REMOVED + 1, dtype=np.uint8).reshape(11, 23)
-    (tmp_path / "picture.png").write_bytes(report_pictures._encode_png(pixels))
+    (tmp_path / "picture.png").write_bytes(report_pictures.encode_png(pixels))
     colours = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "picture.png")))
     assert colours.shape == (11, 23, 3)
     assert tuple(colours[-1, -1]) == (0xE6, 0x9F, 0x00)

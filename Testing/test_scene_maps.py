@@ -142,3 +142,24 @@ def test_nothing_is_shown_below_the_threshold(session: Session, threshold: float
     assert display.GetApplyThreshold()
     assert display.GetLowerThreshold() == threshold and display.GetUpperThreshold() == 1.0
     assert (display.GetWindowLevelMin(), display.GetWindowLevelMax()) == (0.0, 1.0), "the colours mean the same"
+
+
+def test_where_labels_are_suspect_the_review_begins_with_them() -> None:
+    whole = tuple(slice(0, n) for n in SHAPE)
+    given, found = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
+    found[1:4, 1:4, 1:4] = True
+    given[6, 6, 6] = True
+    score = np.where(given, 0.9, 0.1).astype(np.float32)
+    for maps, order in (((Map("suspect", "", Region(whole, score), 0.0, 1.0),), [1, 27]), ((), [27, 1])):
+        case = Case()
+        case.outcome = outcome(case.outcome.segments[:1], (given,), (found,), maps=maps)
+        reviewed = case.session()
+        for review in (reviewed.review, restored(reviewed).review):
+            assert [change.voxels for change in review.changes] == order
+            assert review.uncertain_first == bool(maps)
+
+
+def restored(session: Session) -> Session:
+    again = Session.restore(session.result)
+    assert again is not None
+    return again

@@ -537,8 +537,8 @@ def test_a_failure_leaves_the_scene_as_it_was(case: Case, monkeypatch: pytest.Mo
     module = session_of if where == "Review" else session_nodes
     real = getattr(module, where)
 
-    def fail(*arguments: Any) -> None:
-        real(*arguments)
+    def fail(*arguments: Any, **more: Any) -> None:
+        real(*arguments, **more)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, where, fail)

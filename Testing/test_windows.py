@@ -40,7 +40,7 @@ def same(a: Sample, b: Sample) -> bool:
 @pytest.mark.parametrize("augment", [True, False])
 def test_shapes_types_and_values(cases: list[Case], preprocessing: Preprocessing, augment: bool) -> None:
     data = windows(cases, preprocessing, augment=augment)
-    assert len(data) == (2 if preprocessing.dimensions == 3 else sum(len(crop.voxels) for crop in data.crops))
+    assert len(data) == (2 if preprocessing.dimensions == 3 else sum(len(crop.expert) for crop in data.crops))
     for index in range(len(data)):
         sample = data[5, index]
         assert sample["image"].shape == (1, *preprocessing.window)

@@ -190,6 +190,9 @@ def test_an_outcome_that_answers_another_question_is_refused(change: dict[str, A
         read_outcome(*outcome_message(outcome(**change)), sent.grid, sent.segments)
 
 
+MAP = {"name": "entropy", "segment": "", "minimum": 0, "maximum": 1, "outside": 0}
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -199,9 +202,11 @@ def test_an_outcome_that_answers_another_question_is_refused(change: dict[str, A
         ({"stages": None}, "stages must be a whole number"),
         ({"slice_axis": 3}, "slices along axis 3 of 0 to 2"),
         ({"slice_axis": -1}, "slices along axis -1"),
-        ({"maps": [{"name": "guess", "segment": "", "minimum": 0, "maximum": 1}]}, "name must be one of"),
-        ({"maps": [{"name": "entropy", "segment": "", "minimum": 1, "maximum": 1}]}, "its bounds 1.0 and 1.0 are none"),
-        ({"maps": [{"name": "entropy", "segment": "", "minimum": 0, "maximum": np.nan}]}, "its bounds 0.0 and nan"),
+        ({"maps": [{**MAP, "name": "guess"}]}, "name must be one of"),
+        ({"maps": [{**MAP, "minimum": 1}]}, "its bounds 1.0 and 1.0 are none"),
+        ({"maps": [{**MAP, "maximum": np.nan}]}, "its bounds 0.0 and nan"),
+        ({"maps": [{**MAP, "outside": np.nan}]}, "its value outside, nan, is none"),
+        ({"suspects": [1]}, "suspects"),
         ({"notes": "a note"}, "notes must be a list"),
         ({"surprise": 1}, "unknown key"),
     ],
@@ -219,6 +224,25 @@ def test_arrays_of_a_negative_size_are_refused() -> None:
     for place in range(3):
         with pytest.raises(InputError, match="lie in the image"):
             read_outcome(header, [*blocks[:place], odd, *blocks[place + 1 :]], sent.grid, sent.segments)
+
+
+def test_a_models_further_structures_come_last_with_identifiers_of_their_own() -> None:
+    sent = request()
+    for further, known in ((OTHER, True), (replace(OTHER, id=""), False), (replace(OTHER, id="Segment_1"), False)):
+        message = outcome_message(outcome(segments=(*sent.segments, further), stages=((BALL, BALL),) * 2))
+        if known:
+            assert read_outcome(*message, sent.grid, sent.segments).segments == (*sent.segments, OTHER)
+        else:
+            with pytest.raises(InputError, match="must have the segments"):
+                read_outcome(*message, sent.grid, sent.segments)
+
+
+def test_suspects_and_what_a_map_is_outside_arrive_as_they_were() -> None:
+    map_ = Map("confidence", "", Region(BALL.box, BALL.values.astype(np.float32)), 0, 1, 1.0)
+    given = outcome(maps=(map_,), suspects=({"rank": 1, "given": "nodule", "index": [1, 2, 3]},))
+    header, blocks = outcome_message(given)
+    found = read_outcome(json.loads(json.dumps(header)), blocks, request().grid, request().segments)
+    assert found.suspects == given.suspects and found.maps[0].outside == 1
 
 
 @pytest.mark.parametrize(("ids", "known"), [(("a", "b"), True), (("a", "a"), False), (("a", ""), False), ((), False)])
@@ -399,12 +423,11 @@ def test_one_that_is_kept_warm(talk: Callable[..., Talk], folders: Path) -> None
     *steps, result = worker.run(request(), 2)
     assert result["type"] == "result"
     assert all(step["text"].startswith("stage") for step in steps), "the model was warm"
-    for kind in ("uncertainty", "segment"):
-        (error,) = worker.run(request(kind=kind))
-        assert (
-            error["message"] == f"No model of the kind '{kind}' can be run by this version of NoisyLabelSeg: update it."
-        )
-        assert error["fault"] is False
+    (error,) = worker.run(request(kind="segment"))
+    assert error["message"] == "No model of the kind 'segment' can be run by this version of NoisyLabelSeg: update it."
+    assert error["fault"] is False
+    (error,) = worker.run(request(kind="uncertainty"))
+    assert "refines a given mask" in error["message"] and error["fault"] is False
     (error,) = worker.run(request("nobody"))
     assert "There is no model called 'nobody'" in error["message"] and error["fault"] is False
     (error,) = worker.run(request(stages=12))

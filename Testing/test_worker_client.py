@@ -177,7 +177,7 @@ def sample_request(model: str, folder: Path, stages: int | None = None) -> Reque
 
 
 def test_models_come_without_torch_and_the_worker_starts_by_itself(warm: Person) -> None:
-    assert warm.worker.hello is None or warm.worker.hello["protocol"] == 1
+    assert warm.worker.hello is None or warm.worker.hello["protocol"] == 2
     warm.models()
     assert warm.worker.state in ("starting", "busy")
     _, models = warm.wait()
@@ -364,7 +364,7 @@ def test_a_worker_that_was_killed_is_missed_and_started_again(person: Callable[.
         ([*ODD, "broken"], "The worker did not start (exit code 3: ImportError: no such thing). Open Set-up"),
         ([*ODD, "talkative"], "it begins with 'Usage: worker"),
         ([*ODD, "mute"], "The worker does not answer: open Set-up"),
-        ([*ODD, "newer"], "The worker speaks protocol 2 and 3D Slicer's side 1: install the same version"),
+        ([*ODD, "newer"], "The worker speaks protocol 3 and 3D Slicer's side 2: install the same version"),
         (["there is no Wörker"], "The worker 'there is no Wörker' cannot be started (No such file or directory)"),
         ([*WORKER, "--idle", "never"], "give a number of seconds, not 'never'"),
     ],
@@ -396,8 +396,11 @@ def test_missing_packages_are_named_and_models_are_listed_nevertheless(person: C
     assert somebody.wait()[0] == "models"
 
 
-HELLO: dict[str, Any] = {"type": "hello", "protocol": 1, "version": "1", "python": "3", "torch": None, "missing": []}
-OUTCOME = {"segments": [], "stages": 0, "maps": [], "statistics": [], "provenance": {}, "notes": [], "slice_axis": 0}
+HELLO: dict[str, Any] = {"type": "hello", "protocol": 2, "version": "1", "python": "3", "torch": None, "missing": []}
+OUTCOME = {
+    **{"segments": [], "stages": 0, "maps": [], "statistics": [], "provenance": {}, "notes": [], "slice_axis": 0},
+    "suspects": [],
+}
 
 
 def without(key: str, message: dict[str, Any]) -> dict[str, Any]:

@@ -39,15 +39,50 @@ def write_model(folder: Path, names: tuple[str, ...] = ("nodule",), dimensions: 
     torch.manual_seed(0)
     network = networks.build("unet", **arguments)
     network(torch.rand(2, classes, *[16 * (1 + (dimensions == 3))] * dimensions))  # statistics for its normalisation
+    arguments_of_method = {"stages": 3, "update": "mean"}
+    return _write(folder, names, dimensions, "refine", "rerenet", arguments_of_method, "unet", arguments, network)
+
+
+def write_uncertainty_model(
+    folder: Path,
+    names: tuple[str, ...] = ("nodule",),
+    dimensions: int = 3,
+    network: str = "affinity_umamba",
+    **method: Any,
+) -> Path:
+    """The same for AffinityUMamba; ``method`` are the method's arguments."""
+    classes = len(names) + 1
+    arguments: dict[str, Any] = {"spatial_dims": dimensions, "in_channels": 1, "out_channels": classes}
+    if network == "affinity_umamba":
+        arguments |= {"features": [4, 8, 8], "mamba_from": 1, "state": 4, "pne": [3]}
+    else:
+        arguments |= {"features": [4] * 6}
+    torch.manual_seed(0)
+    built = networks.build(network, **arguments)
+    built(torch.rand(2, 1, *[32] * dimensions))
+    return _write(folder, names, dimensions, "uncertainty", "affinity_umamba", method, network, arguments, built)
+
+
+def _write(
+    folder: Path,
+    names: tuple[str, ...],
+    dimensions: int,
+    kind: Any,
+    method: str,
+    method_arguments: dict[str, Any],
+    network: str,
+    network_arguments: dict[str, Any],
+    built: torch.nn.Module,
+) -> Path:
     labels = tuple(Label(n + 1, name, (1, 0.5, 0), "") for n, name in enumerate(names))
     description = ModelDescription(
         format_version=1,
         name=folder.name,
         version="0.1.0",
-        kind="refine",
-        method="rerenet",
-        method_arguments={"stages": 3, "update": "mean"},
-        network=Network("unet", arguments),
+        kind=kind,
+        method=method,
+        method_arguments=method_arguments,
+        network=Network(network, network_arguments),
         weights=UNWRITTEN,
         preprocessing={
             "dimensions": dimensions,
@@ -67,7 +102,7 @@ def write_model(folder: Path, names: tuple[str, ...] = ("nodule",), dimensions: 
         not_for="Anything else.",
         quality=(Quality("Dice", 0.9, "Noise", 3, "mean", None),),
     )
-    return write_bundle(folder, description, network.eval().state_dict(), "# Card\n", "A licence.\n", half=False).folder
+    return write_bundle(folder, description, built.eval().state_dict(), "# Card\n", "A licence.\n", half=False).folder
 
 
 def voxels(size: tuple[int, int, int] = SIZE) -> np.ndarray[Any, Any]:

@@ -34,10 +34,20 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     prepare = commands.add_parser("prepare", help="make a dataset.json of a public data set's files")
-    prepare.add_argument("adapter", help="lidc, hippocampus or acdc")
+    prepare.add_argument("adapter", help="lidc, hippocampus, acdc, or of a convention: nnunet, msd")
     prepare.add_argument("source", type=Path, help="the published files' folder")
+    prepare.add_argument("--name", help="name of the prepared data set (the adapter's)")
+    prepare.add_argument("--val", type=float, help="share of the patients in the validation part (the adapter's)")
+    prepare.add_argument("--test", type=float, help="share of the patients in the test part (the adapter's)")
     prepare.add_argument("--data", type=Path, default=DATA, help="folder of prepared data sets")
     prepare.set_defaults(command=_prepare)
+
+    plant = commands.add_parser("plant", help="make a copy of a prepared data set with planted label noise")
+    plant.add_argument("dataset", help="name of the prepared data set")
+    plant.add_argument("--share", type=float, required=True, help="of the labels' border voxels, 0 to 1")
+    plant.add_argument("--seed", type=int, default=0)
+    plant.add_argument("--data", type=Path, default=DATA, help="folder of prepared data sets")
+    plant.set_defaults(command=_plant)
 
     train = commands.add_parser("train", help="train an experiment, or go on with it")
     _experiment_arguments(train)
@@ -55,6 +65,23 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--split", choices=("val", "test"), default="test")
     evaluate.add_argument("--again", action="store_true", help="predict anew instead of reading the kept table")
     evaluate.set_defaults(command=_evaluate)
+
+    calibrate = commands.add_parser("calibrate", help="measure segmentation from the image alone, and its calibration")
+    _experiment_arguments(calibrate)
+    calibrate.add_argument("--seed", type=int, default=0, help="seed of the runs")
+    calibrate.add_argument("--against", type=Path, nargs="+", default=[], help="YAMLs of experiments to compare with")
+    calibrate.add_argument("--model", help="measure this bundle (a name or a folder) on the experiment's data instead")
+    calibrate.add_argument("--split", choices=("val", "test"), default="test")
+    calibrate.set_defaults(command=_calibrate)
+
+    suspects = commands.add_parser(
+        "suspects", help="measure how well planted label noise is found in the training part"
+    )
+    _experiment_arguments(suspects)
+    suspects.add_argument("--seed", type=int, default=0, help="seed of the run")
+    suspects.add_argument("--score", nargs="+", default=["both"], help="probability, affinity, both: see the method")
+    suspects.add_argument("--threshold", type=float, default=0.5, help="least score in a suspect region")
+    suspects.set_defaults(command=_suspects)
 
     predict = commands.add_parser("predict", help="write a trained experiment's label maps for a part of the data set")
     _experiment_arguments(predict)
@@ -96,19 +123,35 @@ def _experiment_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _prepare(options: argparse.Namespace) -> None:
     from training.data.adapters import ADAPTERS
-    from training.data.cases import write_dataset
+    from training.data.cases import split_anew, write_dataset
 
     if options.adapter not in ADAPTERS:
         raise InputError(f"There is no adapter '{options.adapter}'; known ones are {', '.join(ADAPTERS)}.")
-    target = options.data / options.adapter
+    target = options.data / (options.name or options.adapter)
     if target.resolve() == options.source.resolve():
         raise InputError(f"'{target}' holds the published files themselves: choose another --data folder.")
-    if (target / "dataset.json").exists():
-        raise InputError(f"'{target}' is a data set already: choose another --data folder or delete it.")
+    _require_new(target)
+    shares = {key: value for key in ("val", "test") if (value := getattr(options, key)) is not None}
     dataset = ADAPTERS[options.adapter](options.source, target)
+    dataset = split_anew(dataset, **shares) if shares else dataset
     write_dataset(target, dataset)
     parts = ", ".join(f"{len(dataset.part(split))} {split}" for split in ("train", "val", "test"))
     print(f"{dataset.name}: {parts} cases in {target}")
+
+
+def _require_new(folder: Path) -> None:
+    if (folder / "dataset.json").exists():
+        raise InputError(f"'{folder}' is a data set already: choose another --data folder or delete it.")
+
+
+def _plant(options: argparse.Namespace) -> None:
+    from training.data.cases import read_dataset
+    from training.data.label_noise import plant_dataset
+
+    target = options.data / f"{options.dataset}_planted{100 * options.share:g}"
+    _require_new(target)
+    dataset = plant_dataset(read_dataset(options.data / options.dataset), target, options.share, options.seed)
+    print(f"{dataset.name}: {len(dataset.part('train'))} noisy training cases in {target}")
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -200,6 +243,49 @@ def _figures_name(options: argparse.Namespace, ours: list[Subject], theirs: list
     seeds = "" if options.model and not theirs else f"seeds{'+'.join(str(seed) for seed in options.seeds)}"
     parts = [ours[0].name, *versus, seeds, options.split, f"{options.stages}-stages", *update]
     return "-".join(part for part in parts if part)
+
+
+def _calibrate(options: argparse.Namespace) -> None:
+    from NoisyLabelSegLib.inference.model import load_model
+    from training import calibrate
+    from training.checkpoints import as_model, with_arguments
+    from training.evaluate import write_figures
+    from training.experiment import read_experiment
+    from training.runs import run_name
+    from training.temperatures import fitted_temperatures
+
+    models, dataset = {}, read_experiment(options.experiment, small=options.small).dataset(options.data)
+    if options.model:
+        models[options.model] = load_model(options.model, "cpu")
+    for file in [] if options.model else [options.experiment, *options.against]:
+        overrides = options.set if file == options.experiment else []
+        run, name = _read_run(options, file, options.seed, overrides), run_name(file, small=False, overrides=overrides)
+        plain = as_model(run)
+        models[name] = plain
+        models[f"{name}, calibrated"] = with_arguments(plain, **fitted_temperatures(plain, run.parts))
+    every = [calibrate.measure(name, model, dataset, options.split) for name, model in models.items()]
+    target = (
+        options.runs / f"{'-vs-'.join(one.name for one in every[:1])}-seed{options.seed}-{options.split}-calibration"
+    )
+    write_figures(target.with_suffix(".json"), calibrate.tell(every))
+    calibrate.write_diagram(every, target.with_suffix(".svg"), f"{dataset.name}, {options.split} part")
+    print(f"figures in {target}.json, reliability in {target}.svg")
+
+
+def _suspects(options: argparse.Namespace) -> None:
+    from training import suspicion
+    from training.checkpoints import as_model, with_arguments
+    from training.evaluate import write_figures
+
+    run = _read_run(options, options.experiment, options.seed, options.set)
+    figures = {}
+    for score in options.score:
+        model = with_arguments(as_model(run), score=score)
+        figures[score] = suspicion.figures(suspicion.suspected(model, run.parts.dataset, options.threshold))
+        print(score, ", ".join(f"{key} {value:.4g}" for key, value in figures[score].items()))
+    target = run.folder / f"suspects-{run.fingerprint}.json"
+    write_figures(target, figures)
+    print(f"figures in {target}")
 
 
 def _predict(options: argparse.Namespace) -> None:

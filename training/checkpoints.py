@@ -6,7 +6,7 @@ import hashlib
 import io
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -59,7 +59,12 @@ def with_update(model: Model, update: str | None) -> Model:
     """The model with another rule for the next mask, see ReReNet; None keeps its own, a method without stages too."""
     if update is None or model.description.method != "rerenet":
         return model
-    arguments = {**model.description.method_arguments, "update": update}
+    return with_arguments(model, update=update)
+
+
+def with_arguments(model: Model, **changed: Any) -> Model:
+    """The model with other arguments of its method."""
+    arguments = {**model.description.method_arguments, **changed}
     return replace(model, description=replace(model.description, method_arguments=arguments))
 
 
@@ -71,9 +76,21 @@ def network_of(run: Run) -> Network:
     return Network(run.parts.network_settings.name, arguments)
 
 
-def method_arguments(settings: ReReNetSettings) -> dict[str, Any]:
-    """What inference has to know of ReReNet's settings, as a bundle stores it."""
-    return {"stages": settings.inference_stages, "update": settings.update, "memory": settings.memory}
+class Method(NamedTuple):
+    """What a bundle says of its method."""
+
+    kind: Literal["refine", "uncertainty"]
+    name: str
+    arguments: dict[str, Any]
+
+
+def method_of(run: Run) -> Method:
+    """The method that a recipe's network serves: ReReNet's refinement, or the uncertainty of a segmentation."""
+    settings = run.experiment.settings
+    if isinstance(settings, ReReNetSettings):
+        arguments = {"stages": settings.inference_stages, "update": settings.update, "memory": settings.memory}
+        return Method("refine", "rerenet", arguments)
+    return Method("uncertainty", "affinity_umamba", {"mirror": list(run.experiment.augmentation.flips)})
 
 
 def as_model(run: Run, device: str = "cpu") -> Model:
@@ -81,8 +98,7 @@ def as_model(run: Run, device: str = "cpu") -> Model:
     described = network_of(run)
     network = build(described.name, **described.arguments)
     network.load_state_dict(run.state_dict)
-    settings = run.experiment.settings
-    arguments = method_arguments(settings) if isinstance(settings, ReReNetSettings) else {}
+    method = method_of(run)
     labels = tuple(
         Label(value, name, COLORS[(value - 1) % len(COLORS)], "") for value, name in run.parts.dataset.labels.items()
     )
@@ -90,9 +106,9 @@ def as_model(run: Run, device: str = "cpu") -> Model:
         format_version=1,
         name="unnamed",
         version="0",
-        kind="refine",
-        method=run.experiment.recipe,
-        method_arguments=arguments,
+        kind=method.kind,
+        method=method.name,
+        method_arguments=method.arguments,
         network=described,
         weights=UNWRITTEN,
         preprocessing={},

@@ -139,7 +139,7 @@ class Engine:
     def _epoch(self, data: Windows, writer: SummaryWriter | None) -> dict[str, float]:
         start = time.monotonic()
         for batch in self._loader(data):
-            self.state.loss += self._step(batch, writer)
+            self.state.loss += self._step(batch, data, writer)
             self.state.batch += 1
             every = self.settings.checkpoint_every
             if every and self.state.step % every == 0:
@@ -155,7 +155,7 @@ class Engine:
                 writer.add_scalar(f"epoch/{name}", value, self.state.epoch)
         return figures
 
-    def _step(self, batch: Mapping[str, torch.Tensor], writer: SummaryWriter | None) -> float:
+    def _step(self, batch: Mapping[str, torch.Tensor], data: Windows, writer: SummaryWriter | None) -> float:
         torch.manual_seed(hash((self.seed, self.state.step, self.fabric.global_rank)))
         for group, rate in zip(self.recipe.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * self._rate_factor()
@@ -167,8 +167,9 @@ class Engine:
         self.state.step += 1
         if not np.isfinite(figures["loss"]):
             raise InputError(
-                f"The loss is {figures['loss']} at step {self.state.step}: lower optimizer.learning_rate or set "
-                "engine.precision=32-true, and train in a new folder."
+                f"The loss is {figures['loss']} at step {self.state.step}, with the cases "
+                f"{', '.join(data.names_of(batch['index']))}: look at them, lower optimizer.learning_rate or set "
+                "engine.precision=32-true, and train in a new folder; the last sound weights are kept in this one."
             )
         self._log({"step": self.state.step, **figures})
         if writer:
@@ -206,6 +207,11 @@ class Engine:
         return bool(self.settings.patience) and self.state.stale >= self.settings.patience
 
     def _save(self, name: str) -> None:
+        if not all(bool(weight.isfinite().all()) for weight in self.recipe.network.parameters()):
+            raise InputError(
+                f"The weights are no longer finite after step {self.state.step}: lower optimizer.learning_rate and "
+                "train in a new folder; the last sound ones are kept in this one."
+            )
         content = {"network": self.recipe.network, "optimizer": self.recipe.optimizer, "state": vars(self.state)}
         temporary = self.folder / f"{name}.part"
         self.fabric.save(temporary, content)

@@ -1,6 +1,7 @@
 """An experiment's YAML: typed by dataclasses, an unknown key is an error that names the line.
 
-The file holds the paper's full setting; its section ``small`` overrides what a small machine cannot do.
+The file holds the paper's full setting; its section ``small`` overrides what a small machine cannot do. A file with
+``base: OTHER.yaml`` holds only what differs from that file beside it, in ``small`` too.
 """
 
 from __future__ import annotations
@@ -71,6 +72,18 @@ def read_experiment(path: Path, *, small: bool = False, overrides: Sequence[str]
     Raises:
         InputError: with file and line, for an unknown key or a value of the wrong type.
     """
+    values, texts = _read_yaml(path)
+    smaller = values.pop("small", None) or {}
+    for over in [*([smaller] if small else []), *(_override(text) for text in overrides)]:
+        values = _merged(values, over)
+    try:
+        return parse_experiment(values)
+    except (ArgumentError, ValueError, TypeError) as error:
+        raise InputError(_with_line(path, texts, str(error), small=small)) from error
+
+
+def _read_yaml(path: Path, above: tuple[Path, ...] = ()) -> tuple[dict[str, Any], dict[Path, str]]:
+    """A file's values over those of its base, and the text of each file, the last base first."""
     try:
         text = path.read_text(encoding="utf-8")
         values = yaml.safe_load(text)
@@ -78,13 +91,12 @@ def read_experiment(path: Path, *, small: bool = False, overrides: Sequence[str]
         raise InputError(f"The experiment '{path}' cannot be read: {error}.") from error
     if not isinstance(values, dict):
         raise InputError(f"'{path}' is not an experiment: it must hold keys and values.")
-    smaller = values.pop("small", None) or {}
-    for over in [*([smaller] if small else []), *(_override(text) for text in overrides)]:
-        values = _merged(values, over)
-    try:
-        return parse_experiment(values)
-    except (ArgumentError, ValueError, TypeError) as error:
-        raise InputError(_with_line(path, text, str(error), small=small)) from error
+    if (base := values.pop("base", None)) is None:
+        return values, {path: text}
+    if (deeper := (*above, path.resolve())).count(deeper[-1]) > 1:
+        raise InputError(f"'{path}' is its own base: name another file.")
+    below, texts = _read_yaml(path.parent / str(base), deeper)
+    return _merged(below, values), {**texts, path: text}
 
 
 def parse_experiment(values: Mapping[str, Any]) -> Experiment:
@@ -148,17 +160,24 @@ def _override(text: str) -> dict[str, Any]:
         raise InputError(f"The setting '{text}' cannot be used: {' '.join(str(error).split())}.") from error
 
 
-def _with_line(path: Path, text: str, message: str, *, small: bool) -> str:
-    """Put the line of the longest key of the YAML that the parser's message names before the message."""
+def _with_line(path: Path, texts: Mapping[Path, str], message: str, *, small: bool) -> str:
+    """Put file and line of the longest key of the YAML that the parser's message names before the message.
+
+    Of several files that have the key, it is the one whose value counts.
+    """
     message = " ".join(message.split())
     quoted = re.findall(r"""["']([\w.]+)["']""", message)
     # The parser names a key whole, or its group and the rest of it one after the other.
     names = {*quoted, *(f"{group}.{rest}" for group, rest in pairwise(quoted))}
-    keys = [(key, line) for key, line in _key_lines(yaml.compose(text)) if small or not key.startswith("small.")]
-    found = [(key.removeprefix("small."), line) for key, line in keys if key.removeprefix("small.") in names]
-    found = found or [(key, line) for key, line in keys if key.rpartition(".")[2] in quoted]
-    place = f"{path}, line {sorted(found, key=lambda item: len(item[0]))[-1][1]}" if found else str(path)
-    return f"{place}: {message}"
+    every = [(key, file, line) for file, text in texts.items() for key, line in _key_lines(yaml.compose(text))]
+    used = [item for item in every if small or not item[0].startswith("small.")]
+    keys = [(key.removeprefix("small."), file, line) for key, file, line in used]
+    found = [item for item in keys if item[0] in names]
+    found = found or [item for item in keys if item[0].rpartition(".")[2] in quoted]
+    if not found:
+        return f"{path}: {message}"
+    _, file, line = sorted(found, key=lambda item: len(item[0]))[-1]
+    return f"{file}, line {line}: {message}"
 
 
 def _key_lines(node: Any, prefix: str = "") -> list[tuple[str, int]]:

@@ -21,7 +21,8 @@ from NoisyLabelSegLib.bundle import (
     write_bundle,
 )
 from NoisyLabelSegLib.errors import InputError
-from training.checkpoints import Run, method_arguments, network_of
+from training.checkpoints import Run, as_model, method_of, network_of
+from training.temperatures import fitted_temperatures
 
 
 @dataclass(frozen=True)
@@ -61,16 +62,21 @@ def read_card(path: Path) -> Card:
 
 
 def export(run: Run, card_file: Path, models: Path, *, overwrite: bool = False) -> Bundle:
-    """Write the run's best weights, in half precision, as the bundle ``models/<card's name>``."""
+    """Write the run's best weights, in half precision, as the bundle ``models/<card's name>``.
+
+    The temperatures of an uncertainty are fitted on the validation part first.
+    """
     card = read_card(card_file)
+    method = method_of(run)
+    fitted = fitted_temperatures(as_model(run), run.parts) if method.kind == "uncertainty" else {}
     described = {
         f.name: getattr(card, f.name) for f in dataclasses.fields(Card) if f.name not in ("licence_file", "text")
     }
     description = ModelDescription(
         format_version=1,
-        kind="refine",
-        method=run.experiment.recipe,
-        method_arguments=method_arguments(run.experiment.settings),
+        kind=method.kind,
+        method=method.name,
+        method_arguments={**method.arguments, **fitted},
         network=network_of(run),
         weights=UNWRITTEN,
         preprocessing=_json(run.experiment.preprocessing),

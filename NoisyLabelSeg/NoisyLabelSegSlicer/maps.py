@@ -102,3 +102,9 @@ def uncertainty_from(maps: Iterable[Any], ids: Sequence[str], grid: Grid) -> dic
     found = {segment_of(node): node for node in maps if kind_of(node) == "probability"}
     places = {place: found[identifier] for place, identifier in enumerate(ids) if identifier in found}
     return {place: uncertainty_of(region_of_map(node, grid)) for place, node in places.items()}
+
+
+def suspects_from(maps: Iterable[Any], ids: Sequence[str], grid: Grid) -> dict[int, Region]:
+    """How wrong the given labels look (0 to 1), for the place of every segment; nothing without such a map."""
+    found = [region_of_map(node, grid) for node in maps if kind_of(node) == "suspect"]
+    return dict.fromkeys(range(len(ids)), found[0]) if found else {}

@@ -22,7 +22,7 @@ from NoisyLabelSegSlicer.changes_node import ADDED_COLOR, REMOVED_COLOR, add_cha
 from NoisyLabelSegSlicer.edits import Patch, Touched, difference, patches, redrawn
 from NoisyLabelSegSlicer.labelmaps import labelmap_of, on_grid
 from NoisyLabelSegSlicer.map_overlay import MapOverlay
-from NoisyLabelSegSlicer.maps import uncertainty_from
+from NoisyLabelSegSlicer.maps import suspects_from, uncertainty_from
 from NoisyLabelSegSlicer.new_nodes import all_or_none
 from NoisyLabelSegSlicer.provenance import read_provenance
 from NoisyLabelSegSlicer.segments import masks_on_grid, put_mask, segment_ids, segment_records
@@ -326,13 +326,14 @@ class Session:
 
 def _review(nodes: SessionNodes) -> Review:
     """The review as the result's attribute has it, or a new one."""
-    uncertainty = uncertainty_from(nodes.maps, nodes.ids, nodes.grid)
+    suspects = suspects_from(nodes.maps, nodes.ids, nodes.grid)
+    uncertainty = suspects or uncertainty_from(nodes.maps, nodes.ids, nodes.grid)
     about = (nodes.ids, nodes.stages, nodes.grid.spacing, nodes.grid.size, uncertainty)
     text = nodes.result.GetAttribute(REVIEW)
     if text is None:
-        return Review(*about)
+        return Review(*about, uncertain_first=bool(suspects))
     try:
         content = json.loads(text)
     except ValueError:
         content = None
-    return Review.from_json(content, *about)
+    return Review.from_json(content, *about, uncertain_first=bool(suspects))

@@ -2,37 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from NoisyLabelSegLib.bundle.description import ModelDescription
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.inference.preprocessing import Preprocessing
-from NoisyLabelSegLib.methods import rerenet
+from NoisyLabelSegLib.methods import affinity_umamba, rerenet
+
+Reason = tuple[int, str]
+"""The number of channels that a network's input must have, and why."""
 
 
 def check_fitness(description: ModelDescription) -> None:
-    """Prove that method, preprocessing, network and labels belong together.
+    """Prove that kind, method, preprocessing, network and labels belong together.
 
     Raises:
         InputError: naming the part that does not fit.
     """
-    if description.method != "rerenet":
+    if description.method not in _METHODS:
         raise InputError(
             f"The model '{description.name}' needs the method '{description.method}', which is not known here "
-            "(only rerenet is): update NoisyLabelSeg or get another model."
+            f"(known are {', '.join(_METHODS)}): update NoisyLabelSeg or get another model."
         )
-    method = rerenet.Arguments.from_json(description.method_arguments)
+    kind, channels = _METHODS[description.method]
     dimensions = Preprocessing.from_json(description.preprocessing).dimensions
     classes = max(label.value for label in description.labels) + 1
-    needed = {
+    arguments = description.network.arguments
+    needed: dict[str, tuple[Any, str]] = {
+        "kind": (kind, f"its method is {description.method}"),
         "spatial_dims": (dimensions, f"its preprocessing has {dimensions} dimensions"),
-        "in_channels": (
-            rerenet.input_channels(1, classes, memory=method.memory),
-            f"{classes} classes {'with' if method.memory else 'without'} memory",
-        ),
+        "in_channels": channels(description.method_arguments, classes, dimensions),
         "out_channels": (classes, f"its largest label is {classes - 1}"),
     }
     for key, (value, reason) in needed.items():
-        if (found := description.network.arguments.get(key)) != value:
+        found, whose = (description.kind, "its") if key == "kind" else (arguments.get(key), "its network's")
+        if found != value:
             raise InputError(
-                f"The model '{description.name}' cannot run: its network's {key} is {found} instead of {value} "
-                f"({reason})."
+                f"The model '{description.name}' cannot run: {whose} {key} is {found} instead of {value} ({reason})."
             )
+
+
+def _refining(values: Mapping[str, Any], classes: int, dimensions: int) -> Reason:
+    memory = rerenet.Arguments.from_json(values).memory
+    channels = rerenet.input_channels(1, classes, memory=memory)
+    return channels, f"{classes} classes {'with' if memory else 'without'} memory"
+
+
+def _uncertain(values: Mapping[str, Any], classes: int, dimensions: int) -> Reason:
+    mirror = affinity_umamba.Arguments.from_json(values).mirror
+    if not set(mirror) <= set(range(dimensions)) or len(set(mirror)) < len(mirror):
+        raise InputError(f"The axes to mirror, {list(mirror)}, are not different ones of 0 to {dimensions - 1}.")
+    return 1, "it sees the image alone"
+
+
+_METHODS: dict[str, tuple[str, Callable[[Mapping[str, Any], int, int], Reason]]] = {
+    "rerenet": ("refine", _refining),
+    "affinity_umamba": ("uncertainty", _uncertain),
+}

@@ -58,14 +58,16 @@ def refine_and_tell(image: Path, mask: Path | None, outputs: Outputs, arguments:
     for path in inputs:
         if not os.path.exists(path):  # unlike Path.exists, False for whatever cannot be asked
             raise InputError(f"{path} does not exist: check the path.")
-    find_bundle(arguments.model)
+    bundle = find_bundle(arguments.model)
 
     # From here on it takes seconds: everything that can be refused at once has been.
     from NoisyLabelSegLib.files import refine_files
+    from NoisyLabelSegLib.inference.checks import require_kind
     from NoisyLabelSegLib.inference.model import load_model
     from NoisyLabelSegLib.pipeline import RefineSettings
     from NoisyLabelSegLib.progress import Step
 
+    require_kind(bundle.description, "refine")
     settings = RefineSettings(arguments.stages, tuple(arguments.segments))
     with progress_bar() as progress:
         progress(Step("loading the model", 0))

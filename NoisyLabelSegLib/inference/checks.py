@@ -14,8 +14,19 @@ from NoisyLabelSegLib.part import Part
 from NoisyLabelSegLib.regions import Box, is_empty
 from NoisyLabelSegLib.segmentations import Segmentation
 
+KINDS = {
+    "refine": "refines a given mask: use 'noisylabelseg refine'",
+    "uncertainty": "maps the uncertainty of a segmentation: use 'noisylabelseg uncertainty'",
+    "segment": "segments without a mask, which this version cannot do",
+}
 EMPTY_MASK = "The mask is empty: draw something first, or ask for a start from nothing."
 _OPPOSITE = dict(zip("LRAPSI", "RLPAIS", strict=True))
+
+
+def require_kind(description: ModelDescription, kind: str) -> None:
+    """Refuse a model that was made for something else, and say what it is for."""
+    if description.kind != kind:
+        raise InputError(f"The model '{description.name}' does not fit here, it {KINDS[description.kind]}.")
 
 
 def check_part(part: Part, description: ModelDescription) -> list[str]:
@@ -32,16 +43,20 @@ def check_part(part: Part, description: ModelDescription) -> list[str]:
     return [remark] if remark else []
 
 
-def on_grid(segmentation: Segmentation, image: sitk.Image) -> tuple[Segmentation, list[str]]:
+def on_grid(
+    segmentation: Segmentation, image: sitk.Image, *, empty_allowed: bool = False
+) -> tuple[Segmentation, list[str]]:
     """The given segmentation on the image's grid, with a remark when it had to be resampled.
 
     Raises:
-        InputError: when mask and image do not overlap in space, or the mask is empty.
+        InputError: when mask and image do not overlap in space, or, on another grid, the mask is empty and must not be.
     """
     if same_grid(segmentation.image, image):
         return segmentation, []
     if not sitk.GetArrayViewFromImage(segmentation.image).any():
-        raise InputError(EMPTY_MASK)
+        if not empty_allowed:
+            raise InputError(EMPTY_MASK)
+        return Segmentation(resample_to(segmentation.image, image, "nearest"), segmentation.segments), []
     inside = overlap_fraction(segmentation.image, image)
     if inside == 0:
         raise InputError(

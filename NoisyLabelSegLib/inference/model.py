@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from NoisyLabelSegLib.bundle import Bundle, ModelDescription, find_bundle
-from NoisyLabelSegLib.inference.predictor import choose_device
+from NoisyLabelSegLib.inference.predictor import Predictor, choose_device
 from NoisyLabelSegLib.inference.preprocessing import Preprocessing
 
 
@@ -33,6 +34,11 @@ class Model:
     def classes(self) -> int:
         """Number of classes, the background among them."""
         return max(label.value for label in self.description.labels) + 1
+
+    def predictor(self, say: Callable[[str], None] = lambda text: None) -> Predictor:
+        """What runs the network; ``say`` is told when it has to make do with less memory."""
+        patch = self.preprocessing.window if self.preprocessing.sliding else ()
+        return Predictor(self.network, self.device, say, patch)
 
 
 def load_model(name_or_folder: str | Path, device: str = "auto") -> Model:

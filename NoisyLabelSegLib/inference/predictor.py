@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import ceil, prod
 
 import torch
@@ -43,6 +43,11 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 class Predictor:
     """Maps a batch ``BCHW[D]`` of any size to float32 logits ``BNHW[D]`` on the CPU.
 
+    Args:
+        network, device: what predicts, and where.
+        say: told of each step down.
+        patch: the only size of window that the network is shown; without it windows are as large as they can be.
+
     When memory runs out it goes on with smaller batches, then smaller windows, then on the CPU, and keeps to what
     worked; each step down is told through ``say``.
 
@@ -53,9 +58,14 @@ class Predictor:
     """
 
     def __init__(
-        self, network: nn.Module, device: torch.device, say: Callable[[str], None] = lambda text: None
+        self,
+        network: nn.Module,
+        device: torch.device,
+        say: Callable[[str], None] = lambda text: None,
+        patch: Sequence[int] = (),
     ) -> None:
         self.network, self.device, self.say = network.to(device).eval(), device, say
+        self.patch = tuple(patch)
         self.report: Callable[[float, int], None] = lambda done, items: None
         self._batch, self._window = BATCH, 0
 
@@ -84,13 +94,11 @@ class Predictor:
 
     def _predict(self, chunk: Tensor, done: int, items: int) -> Tensor:
         """Logits of a chunk, before which so many of the batch's items were done."""
-        windows = WINDOWS[chunk.ndim - 2]
-        window = windows[self._window]
-        if max(chunk.shape[2:]) <= window:
+        size = self._window_size(chunk.shape[2:])
+        if tuple(chunk.shape[2:]) == size:
             return self.network(chunk.to(self.device)).float().cpu()
         from monai.inferers import sliding_window_inference
 
-        size = [min(window, side) for side in chunk.shape[2:]]
         places = prod(_places(*sides) for sides in zip(chunk.shape[2:], size, strict=True))
         seen = 0
 
@@ -107,13 +115,17 @@ class Predictor:
         assert isinstance(logits, Tensor)
         return logits.float()
 
+    def _window_size(self, shape: torch.Size) -> tuple[int, ...]:
+        largest = WINDOWS[len(shape)][self._window]
+        return self.patch or tuple(min(largest, side) for side in shape)
+
     def _step_down(self, items: int, shape: torch.Size) -> None:
         """Choose the next step that needs less memory than what was tried."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         windows = WINDOWS[len(shape)]
         tried = min(self._batch, items)
-        smaller = [n for n in range(self._window + 1, len(windows)) if windows[n] < max(shape)]
+        smaller = [n for n in range(self._window + 1, len(windows)) if windows[n] < max(shape) and not self.patch]
         if tried > 1:
             self._batch = tried // 2
             self.say(f"Memory ran out: going on with batches of {self._batch}.")

@@ -112,7 +112,8 @@ def _padding(shape: tuple[int, ...], preprocessing: Preprocessing) -> tuple[tupl
     window = (0, *preprocessing.window) if preprocessing.dimensions == 2 else preprocessing.window
     padding = []
     for axis, (size, smallest) in enumerate(zip(shape, window, strict=True)):
-        multiple = 1 if preprocessing.dimensions == 2 and axis == 0 else preprocessing.multiple
+        free = preprocessing.sliding or (preprocessing.dimensions == 2 and axis == 0)
+        multiple = 1 if free else preprocessing.multiple
         missing = math.ceil(max(size, smallest) / multiple) * multiple - size
         padding.append((missing // 2, missing - missing // 2))
     return tuple(padding)

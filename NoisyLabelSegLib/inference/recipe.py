@@ -73,8 +73,10 @@ class Preprocessing:
         margin: working voxels kept around the mask on each side; across the slices of a 2D model a quarter of it
             (``margin // 4``) of the image's own slices.
         spacing: working spacing in mm along the axes of `window`; empty keeps the image's own.
-        multiple: crop sizes are rounded up to this.
+        multiple: crop sizes are rounded up to this, unless windows slide.
         intensity: see `Intensity`.
+        sliding: the network sees windows of exactly `window`, as in training, laid over the crop with overlap: its
+            norms and borders are then those that it has learned from. False shows it the whole crop at once.
     """
 
     dimensions: Literal[2, 3]
@@ -83,6 +85,7 @@ class Preprocessing:
     spacing: tuple[float, ...] = ()
     multiple: int = 16
     intensity: Intensity = field(default_factory=Intensity)
+    sliding: bool = False
 
     def __post_init__(self) -> None:
         if self.dimensions not in (2, 3):

@@ -12,10 +12,29 @@ from typing import Any
 from torch import nn
 
 from NoisyLabelSegLib.errors import InputError
+from NoisyLabelSegLib.networks.affinity_umamba import AffinityUMamba
+from NoisyLabelSegLib.networks.attention_unet import attention_unet
 from NoisyLabelSegLib.networks.dynamic_unet import dynamic_unet
+from NoisyLabelSegLib.networks.plain_conv_unet import plain_conv_unet
+from NoisyLabelSegLib.networks.residual_encoder_unet import residual_encoder_unet
+from NoisyLabelSegLib.networks.segresnet import segresnet
+from NoisyLabelSegLib.networks.swin_unetr import swin_unetr
 from NoisyLabelSegLib.networks.unet import unet
+from NoisyLabelSegLib.networks.unet_plus_plus import unet_plus_plus
+from NoisyLabelSegLib.networks.unetr import unetr
 
-REGISTRY: dict[str, Callable[..., nn.Module]] = {"dynamic_unet": dynamic_unet, "unet": unet}
+REGISTRY: dict[str, Callable[..., nn.Module]] = {
+    "affinity_umamba": AffinityUMamba,
+    "attention_unet": attention_unet,
+    "dynamic_unet": dynamic_unet,
+    "plain_conv_unet": plain_conv_unet,
+    "residual_encoder_unet": residual_encoder_unet,
+    "segresnet": segresnet,
+    "swin_unetr": swin_unetr,
+    "unet": unet,
+    "unet_plus_plus": unet_plus_plus,
+    "unetr": unetr,
+}
 
 
 def build(name: str, **arguments: Any) -> nn.Module:

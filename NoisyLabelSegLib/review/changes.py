@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from NoisyLabelSegLib.centroids import nearest_to_centroids
 from NoisyLabelSegLib.regions import Box, Region, union
 
 Kind = Literal["added", "removed"]
@@ -49,8 +50,10 @@ def changes(
     spacing: Sequence[float],
     size: Sequence[int],
     uncertainty: Mapping[int, Region] | None = None,
+    *,
+    uncertain_first: bool = False,
 ) -> list[Change]:
-    """List the changes from the first stage to the last, the largest first.
+    """List the changes from the first stage to the last, the largest first, or those of the highest uncertainty.
 
     Args:
         segment_ids: the segments' identifiers, all different.
@@ -58,6 +61,7 @@ def changes(
         spacing: in mm, of the axes I, J, K.
         size: the grid's, in voxels along I, J, K.
         uncertainty: maps (0 to 1) by the place of the segment; see `uncertainty_of`.
+        uncertain_first: the order.
     """
     maps = uncertainty or {}
     found = []
@@ -69,6 +73,8 @@ def changes(
             part = _Part(identifier, place, kind, Region(box, different).trimmed())  # type: ignore[arg-type]
             found += [(index, change) for index, change in part.changes(masks, spacing, size, maps.get(place))]
     found.sort(key=lambda item: (-item[1].voxels, item[1].segment, item[0], item[1].kind))
+    if uncertain_first:
+        found.sort(key=lambda item: -(item[1].uncertainty or 0))
     return [change for _, change in found]
 
 
@@ -97,7 +103,7 @@ class _Part:
         voxels = np.bincount(owner)
         place = np.stack(inside) + np.array([[side.start] for side in self.whole.box])
         first = np.ravel_multi_index(tuple(place[:, np.unique(owner, return_index=True)[1]]), size[::-1])
-        centres = place[:, _nearest_to_centroids(place, owner, voxels, spacing[::-1])].T[:, ::-1]
+        centres = place[:, nearest_to_centroids(place, owner, voxels, spacing[::-1])].T[:, ::-1]
         stages = _most_frequent(owner, self._first_stages(masks, inside), len(masks))
         doubts = None if map_ is None else np.bincount(owner, map_.cut(self.whole.box)[inside]) / voxels
         for n, inner in enumerate(ndimage.find_objects(labels)):
@@ -122,18 +128,6 @@ class _Part:
         for number in range(len(masks) - 1, 0, -1):
             first[masks[number].cut(self.whole.box)[inside] == (self.kind == "added")] = number
         return first
-
-
-def _nearest_to_centroids(
-    place: NDArray[np.intp], owner: NDArray[np.intp], voxels: NDArray[np.intp], spacing: Sequence[float]
-) -> NDArray[np.intp]:
-    """For each region the number of that of its voxels that is nearest to the mean of all; of equals the first."""
-    distance = np.zeros(len(owner))
-    for axis, step in zip(place, spacing, strict=True):
-        mean = np.bincount(owner, axis) / voxels
-        distance += ((axis - mean[owner]) * step) ** 2
-    order = np.lexsort((distance, owner))
-    return order[np.cumsum(voxels) - voxels]
 
 
 def _most_frequent(owner: NDArray[np.intp], stages: NDArray[np.intp], count: int) -> NDArray[np.intp]:

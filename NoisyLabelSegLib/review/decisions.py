@@ -22,7 +22,8 @@ class Review:
     says that a person has seen it; whoever accepts or reverts it has. Steps are kept as decisions, never as masks.
 
     Attributes:
-        changes: from the given masks to the stage that counts as the result, the largest first.
+        changes: from the given masks to the stage that counts as the result, the largest first, or with
+            `uncertain_first` those of the highest uncertainty.
         notes: sentences about what could not be restored, see `from_json`.
     """
 
@@ -35,11 +36,14 @@ class Review:
         spacing: Sequence[float],
         size: Sequence[int],
         uncertainty: Mapping[int, Region] | None = None,
+        *,
+        uncertain_first: bool = False,
     ) -> None:
         """Begin with the last stage as the result and every change open; for the arguments see `changes`."""
         self.notes: tuple[str, ...] = ()
         self._segment_ids, self._stages = tuple(segment_ids), tuple(stages)
         self._spacing, self._size, self._uncertainty = tuple(spacing), tuple(size), uncertainty
+        self.uncertain_first = uncertain_first
         self._done: deque[State] = deque(maxlen=MOST_STEPS)
         self._undone: list[State] = []
         last = len(self._stages) - 1
@@ -54,12 +58,14 @@ class Review:
         spacing: Sequence[float],
         size: Sequence[int],
         uncertainty: Mapping[int, Region] | None = None,
+        *,
+        uncertain_first: bool = False,
     ) -> Review:
         """A review with the decisions that `to_json` gave, as far as the masks still have these changes.
 
         Whatever cannot be used is left out, and said in `notes`.
         """
-        review = cls(segment_ids, stages, spacing, size, uncertainty)
+        review = cls(segment_ids, stages, spacing, size, uncertainty, uncertain_first=uncertain_first)
         read = saved.from_json(content)
         if read is None:
             review.notes = ("The saved review is damaged or of another version: every change is open again.",)
@@ -179,7 +185,8 @@ class Review:
     def _changes_at(self, stage: int) -> list[Change]:
         if not 0 <= stage < len(self._stages):
             raise ValueError(f"There is no stage {stage}; there are 0 to {len(self._stages) - 1}.")
-        return changes(self._segment_ids, self._stages[: stage + 1], self._spacing, self._size, self._uncertainty)
+        about = (self._segment_ids, self._stages[: stage + 1], self._spacing, self._size, self._uncertainty)
+        return changes(*about, uncertain_first=self.uncertain_first)
 
     def _reverted(self) -> list[Change]:
         return [self._by_key[key] for key, mark in self._state.marks.items() if mark.decision == "reverted"]

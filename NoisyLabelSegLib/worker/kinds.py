@@ -14,6 +14,7 @@ from NoisyLabelSegLib.inference.predictor import choose_device
 from NoisyLabelSegLib.outcome import Outcome
 from NoisyLabelSegLib.progress import Progress, Step
 from NoisyLabelSegLib.refinement import RefineSettings, refine_part
+from NoisyLabelSegLib.uncertainty import map_uncertainty_part
 from NoisyLabelSegLib.worker.messages import Request
 
 
@@ -65,4 +66,11 @@ def _refine(request: Request, model: Model, progress: Progress) -> Outcome:
     return refine_part(request.part, request.segments, request.masks, model, settings, progress)
 
 
-KINDS: dict[str, Callable[[Request, Model, Progress], Outcome]] = {"refine": _refine}
+def _map_uncertainty(request: Request, model: Model, progress: Progress) -> Outcome:
+    return map_uncertainty_part(request.part, request.segments, request.masks, model, progress=progress)
+
+
+KINDS: dict[str, Callable[[Request, Model, Progress], Outcome]] = {
+    "refine": _refine,
+    "uncertainty": _map_uncertainty,
+}

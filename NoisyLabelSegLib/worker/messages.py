@@ -84,10 +84,13 @@ class _MapHeader:
     segment: str
     minimum: float
     maximum: float
+    outside: float
 
     def __post_init__(self) -> None:
         if not (isfinite(self.minimum) and isfinite(self.maximum) and self.minimum < self.maximum):
             raise InputError(f"its bounds {self.minimum} and {self.maximum} are none.")
+        if not isfinite(self.outside):
+            raise InputError(f"its value outside, {self.outside}, is none.")
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ class _OutcomeHeader:
     provenance: Mapping[str, Any]
     notes: tuple[str, ...]
     slice_axis: int
+    suspects: tuple[Mapping[str, Any], ...]
 
     def __post_init__(self) -> None:
         if self.stages < 1 or self.slice_axis not in range(3):
@@ -131,11 +135,12 @@ def outcome_message(outcome: Outcome) -> Message:
     header = _OutcomeHeader(
         segments=outcome.segments,
         stages=len(outcome.stages),
-        maps=tuple(_MapHeader(m.name, m.segment, m.minimum, m.maximum) for m in outcome.maps),
+        maps=tuple(_MapHeader(m.name, m.segment, m.minimum, m.maximum, m.outside) for m in outcome.maps),
         statistics=tuple(outcome.statistics),
         provenance=outcome.provenance,
         notes=outcome.notes,
         slice_axis=outcome.slice_axis,
+        suspects=outcome.suspects,
     )
     masks = [mask.trimmed() for stage in outcome.stages for mask in stage]
     return plain_json(asdict(header)), [to_block(region) for region in (*masks, *(m.region for m in outcome.maps))]
@@ -168,20 +173,22 @@ def read_outcome(
         segments=plain.segments,
         stages=tuple(tuple(masks[at : at + width]) for at in range(0, count, width)),
         maps=tuple(
-            Map(m.name, m.segment, region, m.minimum, m.maximum) for m, region in zip(plain.maps, maps, strict=True)
+            Map(m.name, m.segment, region, m.minimum, m.maximum, m.outside)
+            for m, region in zip(plain.maps, maps, strict=True)
         ),
         statistics=plain.statistics,
         provenance=plain.provenance,
         notes=plain.notes,
         slice_axis=plain.slice_axis,
+        suspects=plain.suspects,
     )
 
 
 def _require_answer(plain: _OutcomeHeader, asked: Sequence[Segment]) -> None:
-    """InputError unless an outcome's segments are those that were asked for, or else a model's, with identifiers."""
+    """InputError unless an outcome has the segments that were asked for, then perhaps a model's, with identifiers."""
     found = [segment.id for segment in plain.segments]
-    known = plain.segments == tuple(asked) if asked else all(found) and len(set(found)) == len(found) > 0
-    if not known:
+    named = all(found) and len(set(found)) == len(found) > 0
+    if plain.segments[: len(asked)] != tuple(asked) or not (named or 0 < len(found) == len(asked)):
         raise InputError("An outcome must have the segments that were asked for.")
     if not {map_.segment for map_ in plain.maps} <= {"", *found}:
         raise InputError("An outcome's maps must be about its segments.")

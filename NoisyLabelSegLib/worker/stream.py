@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from NoisyLabelSegLib.errors import InputError
 
-PROTOCOL = 1
+PROTOCOL = 2
 MAGIC = b"\x89NLSEG\r\n"
 LENGTH = struct.Struct("<I")
 MAXIMUM_HEADER = 32 * 1024**2

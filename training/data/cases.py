@@ -1,9 +1,9 @@
 """`dataset.json`: the convention of the Medical Segmentation Decathlon and nnU-Net, extended.
 
 Read as they are: MSD (``"training": [{"image": ..., "label": ...}]``) and nnU-Net v2 (``channel_names``,
-``file_ending``, ``imagesTr/<case>_0000.<ending>``, ``labelsTr/<case>.<ending>``). Each entry may also hold ``coarse``
-(a non-expert mask), ``raters`` (a list of masks of equal standing), ``patient`` and ``split`` ("train", "val" or
-"test").
+``file_ending``, ``imagesTr/<case>_0000.<ending>``, ``labelsTr/<case>.<ending>``). An entry's ``image`` may be a list:
+one file a channel. Each entry may also hold ``coarse`` (a non-expert mask), ``raters`` (a list of masks of equal
+standing), ``patient`` and ``split`` ("train", "val" or "test").
 """
 
 from __future__ import annotations
@@ -28,12 +28,14 @@ class Case:
 
     Attributes:
         id: name of the case, unique in the data set.
-        image: the image.
+        image: the image, or its first channel.
         label: the expert's label map, if there is one.
         coarse: a non-expert's label map, if there is one.
         raters: label maps of several raters.
         patient: who the image is of; splits never part a patient.
         split: which part of the data set the case belongs to.
+        clean: the label map before noise was planted in `label`, where that was done.
+        channels: the image's further channels, on the grid of the first.
     """
 
     id: str
@@ -43,6 +45,8 @@ class Case:
     raters: tuple[Path, ...] = ()
     patient: str = ""
     split: Split = "train"
+    clean: Path | None = None
+    channels: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,11 @@ class DataSet:
     cases: tuple[Case, ...]
     licence: str = ""
     simulation: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of the images."""
+        return 1 + len(self.cases[0].channels) if self.cases else 1
 
     def part(self, split: Split) -> list[Case]:
         """The cases of one split."""
@@ -82,6 +91,8 @@ def read_dataset(path: Path, seed: int = 0) -> DataSet:
         case = _case(file.parent, entry)
         cases.append(case if entry.get("split") else replace(case, split=split_of(case.patient, seed)))
     check_ids([case.id for case in cases], file)
+    if other := next((case for case in cases if len(case.channels) != len(cases[0].channels)), None):
+        raise InputError(f"The case '{other.id}' of '{file}' has another number of channels than '{cases[0].id}'.")
     simulation = content.get("simulation")
     return DataSet(
         name=content.get("name", file.parent.name),
@@ -105,11 +116,12 @@ def write_dataset(folder: Path, dataset: DataSet) -> None:
     for case in dataset.cases:
         entry: dict[str, Any] = {
             "id": case.id,
-            "image": text(case.image),
+            "image": [text(path) for path in (case.image, *case.channels)] if case.channels else text(case.image),
             "label": text(case.label),
             "coarse": text(case.coarse),
         }
         entry |= {"raters": [text(p) for p in case.raters] or None, "patient": case.patient, "split": case.split}
+        entry["clean"] = text(case.clean)
         entries.append({key: value for key, value in entry.items() if value is not None})
     content = {
         "name": dataset.name,
@@ -129,14 +141,21 @@ def split_of(patient: str, seed: int = 0, val: float = 0.1, test: float = 0.2) -
     return "test" if position < test else "val" if position < test + val else "train"
 
 
+def split_anew(dataset: DataSet, val: float = 0.1, test: float = 0.2) -> DataSet:
+    """The same cases in parts of other shares: see `split_of`."""
+    cases = tuple(replace(case, split=split_of(case.patient, val=val, test=test)) for case in dataset.cases)
+    return replace(dataset, cases=cases)
+
+
 def _case(folder: Path, entry: Mapping[str, Any]) -> Case:
     def resolve(value: str | None) -> Path | None:
         return folder / value if value else None
 
-    image = entry.get("image") if isinstance(entry, dict) else None
-    image = image[0] if isinstance(image, list) and len(image) == 1 else image
-    if not isinstance(image, str):
-        raise InputError(f"An entry of the data set in '{folder}' does not name one image: {entry}.")
+    given = entry.get("image") if isinstance(entry, dict) else None
+    images = given if isinstance(given, list) else [given]
+    if not images or not all(isinstance(image, str) for image in images):
+        raise InputError(f"An entry of the data set in '{folder}' does not name an image: {entry}.")
+    image, *channels = map(str, images)
     if entry.get("split", "train") not in get_args(Split):
         raise InputError(
             f"The split of '{image}' is '{entry['split']}'; it must be one of {', '.join(get_args(Split))}."
@@ -150,6 +169,8 @@ def _case(folder: Path, entry: Mapping[str, Any]) -> Case:
         raters=tuple(folder / rater for rater in entry.get("raters", ())),
         patient=entry.get("patient") or name,
         split=entry.get("split", "train"),
+        clean=resolve(entry.get("clean")),
+        channels=tuple(folder / channel for channel in channels),
     )
 
 
@@ -158,12 +179,11 @@ def _nnunet_entries(file: Path, content: Mapping[str, Any]) -> Iterable[dict[str
         raise InputError(
             f"'{file}' is neither an MSD nor an nnU-Net dataset.json: 'training' and 'channel_names' are missing."
         )
-    if len(content["channel_names"]) != 1:
-        raise InputError(f"'{file}' has {len(content['channel_names'])} channels; images of one channel are supported.")
-    ending = content.get("file_ending", ".nii.gz")
+    channels, ending = len(content["channel_names"]), content.get("file_ending", ".nii.gz")
     for label in sorted((file.parent / "labelsTr").glob(f"*{ending}")):
         name = label.name[: -len(ending)]
-        yield {"id": name, "image": f"imagesTr/{name}_0000{ending}", "label": f"labelsTr/{label.name}"}
+        images = [f"imagesTr/{name}_{channel:04}{ending}" for channel in range(channels)]
+        yield {"id": name, "image": images, "label": f"labelsTr/{label.name}"}
 
 
 def _labels(content: Mapping[str, Any]) -> dict[int, str]:

@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
 from NoisyLabelSegLib.errors import InputError
-from NoisyLabelSegLib.images import read_image
 from NoisyLabelSegLib.inference.preprocessing import Intensity, Preprocessing, prepare
 from NoisyLabelSegLib.regions import region_of
 from training.data.cases import Case
+from training.data.channels import read_channels
 from training.data.coarse import CoarseSettings, simulate
 from training.data.masks import expert_labels, start_labels
 
@@ -39,17 +39,22 @@ class Augmentation:
 
     Attributes:
         jitter: largest shift of the window, voxels.
+        patches: windows a case and epoch, at random places of the whole image, see `training.data.patches`; 0 takes
+            one, around the mask.
         flips: axes of the window that may be flipped; none across which labels differ (anterior against posterior).
         rotation: largest in-plane (2D) or about each axis (3D) angle, degrees.
         scale: largest relative change of size.
         affine: probability of rotating and scaling a window.
+        in_plane: rotates and scales 3D windows within their slices only: for thick slices.
     """
 
     jitter: int = 8
+    patches: int = 0
     flips: tuple[int, ...] = (0, 1)
     rotation: float = 15
     scale: float = 0.15
     affine: float = 0.5
+    in_plane: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,8 +79,8 @@ class Starts:
 
 
 @dataclass(frozen=True)
-class _Crop:
-    """A case in memory: voxels, expert and coarse labels, slices first, wider than the window by the jitter."""
+class Crop:
+    """A case: voxels (channels, slices, rows, columns), expert and coarse labels (slices, rows, columns)."""
 
     voxels: NDArray[Any]
     expert: NDArray[np.uint8]
@@ -83,7 +88,9 @@ class _Crop:
 
 
 class Windows(Dataset[dict[str, torch.Tensor]]):
-    """Samples ``image`` (1HW[D]), ``expert`` and ``start`` (HW[D], int64) for training or validation.
+    """Samples ``image`` (CHW[D]), ``expert`` and ``start`` (HW[D], int64) for training or validation.
+
+    Each also holds its ``index``, by which `names_of` tells the cases of a batch.
 
     Args:
         cases: the cases, each with a label and, unless masks are simulated, a coarse mask.
@@ -101,34 +108,39 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
         augmentation: Augmentation | None,
         seed: int,
     ) -> None:
-        self.preprocessing, self.starts, self.seed = preprocessing, starts, seed
+        self.preprocessing, self.starts, self.seed, self.augmentation = preprocessing, starts, seed, augmentation
         self.jitter = augmentation.jitter if augmentation else 0
-        target = tuple(size + 2 * self.jitter for size in preprocessing.window)
-        wider = replace(preprocessing, window=target)
-        self.crops = [_load(case, wider, starts, training=augmentation is not None) for case in cases]
-        self.items = [(number, z) for number, crop in enumerate(self.crops) for z in self._slices(crop)]
+        self.names = [case.id for case in cases]
         self.transforms = _transforms(preprocessing.dimensions, augmentation) if augmentation else None
+        self.crops = self._crops(cases)
+        self.items = [(number, z) for number in range(len(cases)) for z in self._samples(number)]
 
-    def _slices(self, crop: _Crop) -> Sequence[int | None]:
-        return range(len(crop.voxels)) if self.preprocessing.dimensions == 2 else [None]
+    def _crops(self, cases: Sequence[Case]) -> Sequence[Crop]:
+        """The cases in memory, wider than the window by the jitter."""
+        target = tuple(size + 2 * self.jitter for size in self.preprocessing.window)
+        wider = replace(self.preprocessing, window=target)
+        return [
+            _fitted(load(case, wider, self.starts, training=self.augmentation is not None), target) for case in cases
+        ]
+
+    def _samples(self, number: int) -> Sequence[int | None]:
+        """A case's samples an epoch: in 2D its slices, in 3D one."""
+        return range(len(self.crops[number].expert)) if self.preprocessing.dimensions == 2 else [None]
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def names_of(self, indices: torch.Tensor) -> list[str]:
+        """The cases that samples are of, each once."""
+        return list(dict.fromkeys(self.names[self.items[index][0]] for index in indices.tolist()))
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, torch.Tensor]:
         epoch, index = key if isinstance(key, tuple) else (0, key)
         rng = np.random.default_rng((self.seed, epoch, index))
         number, z = self.items[index]
-        crop = self.crops[number]
-        arrays = [crop.voxels, crop.expert, crop.coarse]
-        if z is not None:
-            arrays = [array[z] for array in arrays]
-        offset = [self.jitter + int(v) for v in rng.integers(-self.jitter, self.jitter + 1, arrays[0].ndim)]
-        view = tuple(slice(o, o + size) for o, size in zip(offset, self.preprocessing.window, strict=True))
-        voxels, expert, coarse = (array[view] for array in arrays)
-        image = _map_intensity(self.preprocessing.intensity, voxels)
+        image, expert, coarse = self._view(self.crops[number], z, rng)
         start = self._start(expert, coarse, rng)
-        sample = {"image": image[None], "expert": expert[None], "start": start[None]}
+        sample = {"image": image, "expert": expert[None], "start": start[None]}
         if self.transforms is not None:
             self.transforms.set_random_state(seed=int(rng.integers(2**31)))
             sample = self.transforms(sample)
@@ -136,7 +148,19 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
             "image": torch.as_tensor(np.ascontiguousarray(sample["image"]), dtype=torch.float32),
             "expert": torch.as_tensor(np.ascontiguousarray(sample["expert"][0]), dtype=torch.int64),
             "start": torch.as_tensor(np.ascontiguousarray(sample["start"][0]), dtype=torch.int64),
+            "index": torch.tensor(index),
         }
+
+    def _view(self, crop: Crop, z: int | None, rng: np.random.Generator) -> tuple[NDArray[Any], ...]:
+        """A window of a case: image (CHW[D], as the network takes it), expert and coarse labels (HW[D])."""
+        arrays = [crop.voxels, crop.expert, crop.coarse]
+        if z is not None:
+            arrays = [array[..., z, :, :] for array in arrays]
+        offset = [self.jitter + int(v) for v in rng.integers(-self.jitter, self.jitter + 1, arrays[1].ndim)]
+        sides = (slice(o, o + size) for o, size in zip(offset, self.preprocessing.window, strict=True))
+        view: tuple[Any, ...] = (..., *sides)
+        voxels, expert, coarse = (array[view] for array in arrays)
+        return map_intensity(self.preprocessing.intensity, voxels), expert, coarse
 
     def _start(
         self, expert: NDArray[np.uint8], coarse: NDArray[np.uint8], rng: np.random.Generator
@@ -169,15 +193,15 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return len(self.pairs)
 
 
-def _load(case: Case, preprocessing: Preprocessing, starts: Starts, *, training: bool) -> _Crop:
-    """Crop a case as inference would, but exactly as large as the window."""
-    image = read_image(case.image)
+def load(case: Case, preprocessing: Preprocessing, starts: Starts, *, training: bool, whole: bool = False) -> Crop:
+    """Crop a case as inference would, around its first mask; with ``whole`` as it would without one."""
+    image, *others = read_channels(case)
     expert = expert_labels(case, image)
     coarse = start_labels(case, image, starts.simulated) or _no_start(case, expert, starts, training=training)
-    prepared = prepare(image, coarse, preprocessing)
-    arrays = [prepared.voxels, prepared.frame.bring(region_of(expert), linear=False), prepared.labels]
-    voxels, labels, given = (_fit(array, preprocessing.window, edge=n == 0) for n, array in enumerate(arrays))
-    return _Crop(voxels, labels.astype(np.uint8), given.astype(np.uint8))
+    prepared = prepare(image, coarse * 0 if whole else coarse, preprocessing)
+    more = (prepared.frame.bring(region_of(other), linear=True) for other in others)
+    labels = (prepared.frame.bring(region_of(mask), linear=False).astype(np.uint8) for mask in (expert, coarse))
+    return Crop(np.stack([prepared.voxels, *more]), *labels)
 
 
 def _no_start(case: Case, expert: sitk.Image, starts: Starts, *, training: bool) -> sitk.Image:
@@ -188,6 +212,12 @@ def _no_start(case: Case, expert: sitk.Image, starts: Starts, *, training: bool)
     if starts.coarse > 0:
         raise InputError(f"The case '{case.id}' has no coarse mask: add one to the data set or set starts.simulated.")
     return expert if training else sitk.Image(expert) * 0
+
+
+def _fitted(crop: Crop, target: Sequence[int]) -> Crop:
+    """Exactly as large as the window."""
+    arrays = (_fit(array, target, edge=array is crop.voxels) for array in (crop.voxels, crop.expert, crop.coarse))
+    return Crop(*arrays)
 
 
 def _fit(array: NDArray[Any], target: Sequence[int], *, edge: bool) -> NDArray[Any]:
@@ -203,21 +233,25 @@ def _fit(array: NDArray[Any], target: Sequence[int], *, edge: bool) -> NDArray[A
     return array
 
 
-def _map_intensity(intensity: Intensity, voxels: NDArray[Any]) -> NDArray[np.float32]:
-    return intensity(voxels[None])[0] if voxels.ndim == 2 else intensity(voxels)
+def map_intensity(intensity: Intensity, voxels: NDArray[Any]) -> NDArray[np.float32]:
+    """The network's input of ``CHW[D]`` voxels, each channel by itself."""
+    if voxels.ndim == 3:
+        return np.concatenate([intensity(channel[None]) for channel in voxels])
+    return np.stack([intensity(channel) for channel in voxels])
 
 
 def _transforms(dimensions: int, augmentation: Augmentation) -> Compose:
     keys = ["image", "expert", "start"]
-    angle = float(np.deg2rad(augmentation.rotation))
+    angle, solid = float(np.deg2rad(augmentation.rotation)), dimensions == 3
+    across = not (solid and augmentation.in_plane)
     return Compose(
         [
             *(RandFlipd(keys, prob=0.5, spatial_axis=axis) for axis in augmentation.flips),
             RandAffined(
                 keys,
                 prob=augmentation.affine,
-                rotate_range=[angle] * (1 if dimensions == 2 else 3),
-                scale_range=[augmentation.scale] * dimensions,
+                rotate_range=[angle, angle * across, angle * across] if solid else [angle],
+                scale_range=[augmentation.scale * across, *[augmentation.scale] * 2][-dimensions:],
                 mode=["bilinear", "nearest", "nearest"],
                 padding_mode=["border", "zeros", "zeros"],
             ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from training.recipes.affinity_umamba import AffinityUMamba, AffinityUMambaSettings
 from training.recipes.rerenet import ReReNet, ReReNetSettings
 from training.recipes.supervised import Supervised, SupervisedSettings
 
@@ -18,4 +19,5 @@ class Registered(NamedTuple):
 RECIPES = {
     "supervised": Registered(SupervisedSettings, Supervised),
     "rerenet": Registered(ReReNetSettings, ReReNet),
+    "affinity_umamba": Registered(AffinityUMambaSettings, AffinityUMamba),
 }

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from NoisyLabelSegLib.inference.preprocessing import Preprocessing
 from NoisyLabelSegLib.networks import build
 from training.data.cases import DataSet, Split
+from training.data.patches import Patches
 from training.data.windows import Augmentation, Starts, Windows
 
 
@@ -62,6 +63,11 @@ class Parts:
         """Number of classes, the background among them."""
         return max(self.dataset.labels) + 1
 
+    @property
+    def in_channels(self) -> int:
+        """Number of channels of the images."""
+        return self.dataset.channels
+
     def network_arguments(self, in_channels: int) -> Mapping[str, Any]:
         """All keyword arguments of the network, as a bundle stores them."""
         return {
@@ -87,7 +93,8 @@ class Parts:
     def windows(self, split: Split, starts: Starts, *, augment: bool) -> Windows:
         """The windows of one part of the data set."""
         cases = self.dataset.part(split)[: self.limit or None]
-        return Windows(cases, self.preprocessing, starts, self.augmentation if augment else None, self.seed)
+        kind = Patches if self.augmentation.patches else Windows
+        return kind(cases, self.preprocessing, starts, self.augmentation if augment else None, self.seed)
 
 
 def unwrapped(network: nn.Module) -> nn.Module:
@@ -99,21 +106,42 @@ def unwrapped(network: nn.Module) -> nn.Module:
 def validation_dice(
     windows: Windows, parts: Parts, device: torch.device, predict: Callable[[Tensor, Tensor], Tensor]
 ) -> float:
-    """Mean Dice over windows with any expert foreground and over the labels.
+    """Mean Dice over windows with any expert foreground and over the labels; whole cases are seen through windows.
 
     Args:
         windows: the validation windows.
         parts: the experiment's parts.
         device: where the network is.
-        predict: maps image ``B1HW[D]`` and first mask ``BHW[D]`` to a label map ``BHW[D]``.
+        predict: maps image ``BCHW[D]`` and first mask ``BHW[D]`` to a label map ``BHW[D]``.
     """
     scores = []
-    for batch in DataLoader(windows, batch_size=32 if parts.preprocessing.dimensions == 2 else 2):
-        expert = batch["expert"]
-        predicted = predict(batch["image"].to(device), batch["start"].to(device)).cpu()
+    whole = isinstance(windows, Patches)
+    for batch in DataLoader(windows, batch_size=1 if whole else 32 if parts.preprocessing.dimensions == 2 else 2):
+        image, start, expert = (batch[name] for name in ("image", "start", "expert"))
+        if whole:
+            predicted = _through_windows(image, start, parts, device, predict)
+        else:
+            predicted = predict(image.to(device), start.to(device)).cpu()
         for value in range(1, parts.classes):
             a, b = (predicted == value).flatten(1), (expert == value).flatten(1)
             present = b.any(dim=1)
             dice = 2 * (a & b).sum(dim=1) / (a.sum(dim=1) + b.sum(dim=1)).clamp(min=1)
             scores += dice[present].tolist()
     return float(sum(scores) / max(len(scores), 1))
+
+
+def _through_windows(
+    image: Tensor, start: Tensor, parts: Parts, device: torch.device, predict: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """The label that most of the overlapping windows give a voxel, more so the nearer it lies to their centres."""
+    from monai.inferers import sliding_window_inference
+
+    def votes(window: Tensor) -> Tensor:
+        labels = predict(window[:, :-1], window[:, -1].long())
+        return nn.functional.one_hot(labels, parts.classes).movedim(-1, 1).float()
+
+    both = torch.cat([image, start[:, None].float()], dim=1)
+    size = parts.preprocessing.window
+    counted: Any = sliding_window_inference(both, size, 1, votes, mode="gaussian", sw_device=device, device="cpu")
+    labels: Tensor = counted.argmax(dim=1)
+    return labels

@@ -16,6 +16,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.methods.rerenet import Update, check_stages, input_channels, network_input, refine
 from training.data.windows import Starts, Windows
 from training.losses.discrepancy import DiscrepancyLoss
@@ -55,6 +56,8 @@ class ReReNet:
 
     def __init__(self, settings: ReReNetSettings, parts: Parts) -> None:
         self.settings, self.parts = settings, parts
+        if parts.in_channels > 1:
+            raise InputError(f"ReReNet takes images of one channel; '{parts.dataset.name}' has {parts.in_channels}.")
         self.network: nn.Module = parts.network(input_channels(1, parts.classes, memory=settings.memory))
         if settings.initial:
             start_from(self.network, Path(settings.initial))

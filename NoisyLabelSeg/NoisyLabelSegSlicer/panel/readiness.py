@@ -120,4 +120,6 @@ def hint(inputs: Inputs) -> str:
     """A remark on what is going to happen; mostly empty."""
     if inputs.workflow is not None and inputs.workflow.kind == "refine" and inputs.segments is None:
         return _("No segmentation is chosen. Without one the volume should already be cropped to the structure.")
+    if inputs.workflow is not None and inputs.workflow.kind == "uncertainty" and inputs.segments is None:
+        return _("No segmentation is chosen. With one you also see which of its labels look wrong.")
     return ""

@@ -17,6 +17,8 @@ SEEN, DECISION = 0, 1
 def headings(review: Review, names: Sequence[str]) -> list[tuple[str, str]]:
     """Titles and explanations of the columns that `rows` fills."""
     unsure = (_("Unsure"), _("Mean uncertainty of the model: 0 is sure, 1 is as good as a coin"))
+    if review.uncertain_first:
+        unsure = (_("Suspect"), _("How wrong the given label looks on average: 0 is right, 1 is wrong"))
     return [
         (_("Seen"), _("Tick what you have looked at (M)")),
         (_("Decision"), _("Accepted changes stay; reverted ones are as the given mask")),
@@ -30,7 +32,7 @@ def headings(review: Review, names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def rows(review: Review, names: Sequence[str], slice_of: SliceOf) -> list[list[Cell]]:
-    """A row for each change, in the review's order: the largest first.
+    """A row for each change, in the review's order.
 
     Args:
         review: whose changes.

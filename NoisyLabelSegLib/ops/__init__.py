@@ -1,0 +1,1 @@
+"""Operators: one idea a file, a slow reference beside each fast one."""

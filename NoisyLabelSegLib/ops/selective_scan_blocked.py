@@ -1,0 +1,178 @@
+"""The selective scan in plain PyTorch, on any device, as a scan of two levels.
+
+The sequence is cut into chunks. All chunks are scanned at once, step by step, from empty states; the chunks' last
+states are carried from chunk to chunk; then all chunks are scanned again from their true first states, now with the
+contraction with C. No tensor of the size channels × states × L is ever made, and nothing is divided by a decay or
+logarithmed. The backward pass scans the adjoint states alike, from the end, and makes the states again.
+
+Shapes: a sequence is ``(steps, batch, D, 1, chunks)``, B and C are ``(steps, batch, G, N, chunks)``, a state is
+``(batch, D, N, chunks)``; so each step reads memory that lies together.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from NoisyLabelSegLib.ops.scan_operator import chunk_count, scan_operator
+
+CHUNK = 32
+BLOCK = 2**15  # States that a thread works on at once: they fit into its cache, and PyTorch does not share out fewer.
+
+
+def _forward(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    x, step = _split(u).unsqueeze(3), _split(delta).unsqueeze(3)
+    x.mul_(step)
+    b, c, rate = _split(b), _split(c), _rate(a)
+    first = _first_states(x, step, b, rate)
+    y = torch.empty_like(x)
+    for rows, group in _parts(first, b.shape[2]):
+        state = first[:, rows, :, :-1].clone(memory_format=torch.contiguous_format)
+        work = torch.empty_like(state)
+        steps = zip(*(_unbind(m, rows) for m in (y, step, x)), *(_unbind(m, group) for m in (b, c)), strict=True)
+        for y_k, step_k, x_k, b_k, c_k in steps:
+            _advance(state, work, step_k, rate[rows], x_k, b_k)
+            torch.sum(torch.mul(state, c_k, out=work), dim=2, keepdim=True, out=y_k)
+    return _join(y.squeeze(3), u.shape[-1]), first
+
+
+def _first_states(x: Tensor, step: Tensor, b: Tensor, rate: Tensor) -> Tensor:
+    """The state before each chunk, and that at the end."""
+    last = x.new_zeros(*x.shape[1:3], rate.shape[1], x.shape[-1])
+    for rows, group in _parts(last, b.shape[2]):
+        state, work = last[:, rows], torch.empty_like(last[:, rows])
+        for step_k, x_k, b_k in zip(_unbind(step, rows), _unbind(x, rows), _unbind(b, group), strict=True):
+            _advance(state, work, step_k, rate[rows], x_k, b_k)
+    return _carry(last, _whole_decay(step, rate))
+
+
+def _last_adjoints(gy: Tensor, step: Tensor, c: Tensor, rate: Tensor) -> Tensor:
+    """The gradient of each chunk's last state that the chunks behind it give."""
+    coming = gy.new_zeros(*gy.shape[1:3], rate.shape[1], gy.shape[-1])
+    for rows, group in _parts(coming, c.shape[2]):
+        adjoint, decay = coming[:, rows], torch.empty_like(coming[:, rows])
+        steps = zip(_unbind(step, rows), _unbind(gy, rows), _unbind(c, group), strict=True)
+        for step_k, gy_k, c_k in reversed(list(steps)):
+            torch.mul(step_k, rate[rows], out=decay)
+            adjoint.addcmul_(gy_k, c_k).mul_(decay.exp2_())
+    return _carry(coming.flip(-1), _whole_decay(step, rate).flip(-1))[..., :-1].flip(-1)
+
+
+def _advance(state: Tensor, decay: Tensor, step: Tensor, rate: Tensor, x: Tensor, b: Tensor) -> None:
+    torch.mul(step, rate, out=decay)
+    state.mul_(decay.exp2_()).addcmul_(x, b)
+
+
+def _whole_decay(step: Tensor, rate: Tensor) -> Tensor:
+    return (step.sum(dim=0) * rate).exp2_()
+
+
+def _carry(last: Tensor, decay: Tensor) -> Tensor:
+    """The true states between the chunks, from the last states of scans that began empty and the whole decays."""
+    lasts, decays = last.movedim(-1, 0).contiguous(), decay.movedim(-1, 0).contiguous()
+    states = lasts.new_zeros(len(lasts) + 1, *lasts.shape[1:])
+    between = states.unbind()
+    for before, after, last_k, decay_k in zip(between, between[1:], lasts.unbind(), decays.unbind(), strict=False):
+        torch.addcmul(last_k, decay_k, before, out=after)
+    return states.movedim(0, -1).contiguous()
+
+
+def _backward(
+    u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, first: Tensor, gy: Tensor
+) -> tuple[Tensor, ...]:
+    length = u.shape[-1]
+    x, step, dx = (_split(m).unsqueeze(3) for m in (u, delta, gy))
+    x.mul_(step)
+    b, c, rate = _split(b), _split(c), _rate(a)
+    last = _last_adjoints(dx, step, c, rate)
+    da, db, dc = torch.zeros_like(a), torch.zeros_like(b), torch.zeros_like(c)
+    for rows, group in _parts(first, b.shape[2]):
+        da[rows] = _part_backward(
+            x[:, :, rows],
+            step[:, :, rows],
+            dx[:, :, rows],
+            rate[rows],
+            b[:, :, group],
+            c[:, :, group],
+            db[:, :, group],
+            dc[:, :, group],
+            first[:, rows, :, :-1],
+            last[:, rows],
+        )
+    gx, gstep = _join(dx.squeeze(3), length), _join(x.squeeze(3), length)
+    return gx * delta, (gx * u).add_(gstep, alpha=math.log(2)), da, _join(db, length), _join(dc, length)
+
+
+def _part_backward(
+    x: Tensor,
+    step: Tensor,
+    gy: Tensor,
+    rate: Tensor,
+    b: Tensor,
+    c: Tensor,
+    db: Tensor,
+    dc: Tensor,
+    first: Tensor,
+    last: Tensor,
+) -> Tensor:
+    """Returns A's gradient, adds to db and dc, writes x's gradient over gy and, over x, the step's by the decay."""
+    state, adjoint = (m.clone(memory_format=torch.contiguous_format) for m in (first, last))
+    decay, da = torch.empty_like(state), torch.zeros_like(state)
+    kept = first.new_empty(len(x), *first.shape)  # The states before each step, decayed.
+    for k in range(len(x)):
+        torch.mul(step[k], rate, out=decay)
+        torch.mul(state, decay.exp2_(), out=kept[k])
+        torch.addcmul(kept[k], x[k], b[k], out=state)
+    for k in reversed(range(len(x))):
+        dc[k] += torch.sum(torch.mul(kept[k], gy[k], out=decay), dim=1, keepdim=True)
+        dc[k].addcmul_((gy[k] * x[k]).sum(dim=1, keepdim=True), b[k])
+        adjoint.addcmul_(gy[k], c[k])
+        torch.sum(torch.mul(adjoint, b[k], out=decay), dim=2, keepdim=True, out=gy[k])
+        db[k] += torch.sum(torch.mul(adjoint, x[k], out=decay), dim=1, keepdim=True)
+        kept[k].mul_(adjoint)
+        da.addcmul_(kept[k], step[k])
+        torch.sum(kept[k].mul_(rate), dim=2, keepdim=True, out=x[k])
+        torch.mul(step[k], rate, out=decay)
+        adjoint.mul_(decay.exp2_())
+    return da.sum(dim=(0, 3))
+
+
+def _rate(a: Tensor) -> Tensor:
+    """exp(delta A) is 2^(delta rate): PyTorch's exp2 takes half the time of its exp."""
+    return (a * math.log2(math.e)).unsqueeze(-1)
+
+
+def _split(sequence: Tensor) -> Tensor:
+    """A copy of ``(..., L)`` as ``(steps, ..., chunks)``, filled up with zeros: they change no state."""
+    length = sequence.shape[-1]
+    count, steps = chunk_count(length, CHUNK), min(CHUNK, length)
+    missing = count * steps - length
+    whole = F.pad(sequence, (0, missing)) if missing else sequence
+    return whole.unflatten(-1, (count, steps)).movedim(-1, 0).clone(memory_format=torch.contiguous_format)
+
+
+def _join(steps: Tensor, length: int) -> Tensor:
+    """The inverse of `_split`."""
+    return steps.movedim(0, -1).flatten(-2)[..., :length].contiguous()
+
+
+def _unbind(sequence: Tensor, part: slice) -> tuple[Tensor, ...]:
+    return sequence[:, :, part].unbind()
+
+
+def _parts(state: Tensor, groups: int) -> list[tuple[slice, slice]]:
+    """Blocks of channels, each within a group, and that group."""
+    batch, channels, states, count = state.shape
+    width = channels // groups
+    block = max(1, BLOCK * torch.get_num_threads() // (batch * states * count))
+    return [
+        (slice(start, min(start + block, end)), slice(group, group + 1))
+        for group, end in enumerate(range(width, channels + 1, width))
+        for start in range(end - width, end, block)
+    ]
+
+
+scan_blocked = scan_operator("selective_scan_blocked", CHUNK, _forward, _backward)

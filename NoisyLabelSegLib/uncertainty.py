@@ -1,0 +1,311 @@
+"""A segmentation, how sure it is, and which given labels look wrong: a part of an image in, regions out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from NoisyLabelSegLib.bundle import ModelDescription
+from NoisyLabelSegLib.errors import InputError
+from NoisyLabelSegLib.grid import Grid
+from NoisyLabelSegLib.inference.checks import check_part, mask_remarks, require_kind
+from NoisyLabelSegLib.inference.model import Model
+from NoisyLabelSegLib.inference.predictor import Predictor
+from NoisyLabelSegLib.inference.preprocessing import Frame, Prepared, prepare_part
+from NoisyLabelSegLib.methods import affinity_umamba as method
+from NoisyLabelSegLib.outcome import Map, MapName, Outcome
+from NoisyLabelSegLib.part import Part
+from NoisyLabelSegLib.progress import Progress, Step, silent
+from NoisyLabelSegLib.progression import doubts, statistics
+from NoisyLabelSegLib.provenance import provenance
+from NoisyLabelSegLib.regions import NOTHING, Region, is_empty, joined, overlap
+from NoisyLabelSegLib.restoring import restore_labels
+from NoisyLabelSegLib.segmentations import Segment, identifiers
+from NoisyLabelSegLib.structures import chosen_places, named_as, segments_of, values_of
+from NoisyLabelSegLib.suspects import Suspect, suspect_regions
+
+MOST_SUSPECTS = 1000
+"""So many regions are listed at most: nobody looks at more."""
+BACKGROUND = "background"
+
+
+@dataclass(frozen=True)
+class UncertaintySettings:
+    """What a person may choose.
+
+    Attributes:
+        mirror: average the predictions for all flips that the model allows.
+        segments: names of the given segments that count as labels; empty takes all. In the voxels of the others nothing
+            is suspect.
+    """
+
+    mirror: bool = False
+    segments: tuple[str, ...] = ()
+
+
+def map_uncertainty_part(
+    part: Part,
+    segments: Sequence[Segment],
+    masks: Sequence[Region],
+    model: Model,
+    settings: UncertaintySettings | None = None,
+    progress: Progress = silent,
+) -> Outcome:
+    """Segment an image, say how sure that is, and find given labels that look wrong.
+
+    Given labels do not influence the segmentation, but for where it is looked for: around them, without any in the
+    whole image. Elsewhere all is background, and sure.
+
+    Args:
+        part: of the image; it holds `preprocessing.needed_box`.
+        segments: the given labels, which are the model's structures by name or "Label <value>"; may be none.
+        masks: of each segment, bool, in regions of the whole image's grid.
+        model: of the kind "uncertainty".
+        settings: see `UncertaintySettings`.
+        progress: see `Progress`.
+
+    Returns:
+        Two stages: the given labels, which may all be empty, and the segmentation; see `Outcome`.
+
+    Raises:
+        InputError: when something given cannot be used.
+    """
+    started = time.monotonic()
+    settings, description = settings or UncertaintySettings(), model.description
+    require_kind(description, "uncertainty")
+    arguments = method.Arguments.from_json(description.method_arguments)
+    flips = _flips(arguments, settings, description)
+    notes = check_part(part, description)
+    given = _structures(segments, masks, settings, description)
+    notes += given.remarks(part.grid, description, asked=bool(segments))
+    prepared = prepare_part(part.grid, part.voxels, given.labels, model.preprocessing)
+    predictor = model.predictor(notes.append)
+    prediction, branches = _predict(
+        predictor, _network_input(prepared, model), model.classes, arguments, flips, progress
+    )
+    found = method.uncertainty(prediction, model.classes)
+    frame = prepared.frame
+    maps = _maps(frame, found, given)
+    stages = (given.masks, _masks(frame, _labels(found.labels), given))
+    rows = tuple(statistics(given.names, stages, part.grid.spacing, from_nothing=not given.labelled))
+    suspects: tuple[Mapping[str, Any], ...] = ()
+    if given.labelled:
+        score, regions = _suspects(branches, prepared, given, model, arguments)
+        maps += (Map("suspect", "", score, 0, 1),)
+        suspects = tuple(_row(rank, region, given, part.grid) for rank, region in enumerate(regions[:MOST_SUSPECTS], 1))
+        notes += _number_of(regions)
+    if arguments.temperature != 1:
+        notes.append(f"Probabilities were calibrated on validation data (temperature {arguments.temperature:.3g}).")
+    settled = {"mirror": settings.mirror, "segments": list(settings.segments)}
+    origin = provenance(description, settled, predictor.device, time.monotonic() - started)
+    return Outcome(
+        segments=given.segments,
+        stages=stages,
+        maps=maps,
+        statistics=rows,
+        provenance=origin,
+        notes=tuple(dict.fromkeys([*doubts(rows, len(stages)), *notes, *prepared.notes])),
+        slice_axis=prepared.slice_axis,
+        suspects=suspects,
+    )
+
+
+@dataclass(frozen=True)
+class _Structures:
+    """The segments of the result: the given ones that count, then the model's others.
+
+    Attributes:
+        values: the model's label of each.
+        masks: as given, bool; empty for the model's others.
+        kept: masks of the given segments that do not count.
+    """
+
+    segments: tuple[Segment, ...]
+    values: tuple[int, ...]
+    masks: tuple[Region, ...]
+    kept: tuple[Region, ...]
+
+    @property
+    def names(self) -> list[str]:
+        return [segment.name for segment in self.segments]
+
+    @property
+    def labelled(self) -> bool:
+        return not all(is_empty(mask.box) for mask in self.masks)
+
+    @property
+    def labels(self) -> Region:
+        """The given masks as one label map."""
+        return joined(self.masks, dict(enumerate(self.values)))
+
+    def remarks(self, grid: Grid, description: ModelDescription, *, asked: bool) -> list[str]:
+        """What is to be said about the given labels."""
+        if not self.labelled:
+            return ["The labels are empty: none count as given, and none are suspect."] if asked else []
+        notes = []
+        for name, mask, value in zip(self.names, self.masks, self.values, strict=True):
+            label = next(label for label in description.labels if label.value == value)
+            if is_empty(mask.box):
+                notes.append(f"The labels have no voxel of '{name}': wherever the model sees it, it is suggested.")
+            elif name.casefold() != label.name.casefold():
+                notes.append(f"'{name}' is taken for {label.name}.")
+            notes += mask_remarks(mask.box, grid, name)
+        return notes
+
+
+def _structures(
+    segments: Sequence[Segment], masks: Sequence[Region], settings: UncertaintySettings, description: ModelDescription
+) -> _Structures:
+    if settings.segments and not segments:
+        raise InputError("Segments are chosen from given labels: give labels, or choose no segments.")
+    names = [segment.name for segment in segments]
+    places = chosen_places(names, settings.segments)
+    values = values_of(names, places, description)
+    if overlap(masks[place] for place in places):
+        raise InputError("Two of the given segments overlap, but a voxel has one label: remove the overlap.")
+    labels = {label.value: label for label in description.labels}
+    chosen = [named_as(segments[place], labels[values[place]]) for place in places]
+    others = [segment for segment in segments_of(description) if segment.label not in values.values()]
+    if segments:  # whoever asked may have further segments, whose identifiers are not known here
+        others = [replace(other, id=f"Found_{other.label}") for other in others]
+    ids = identifiers([*chosen, *others])[len(chosen) :]
+    return _Structures(
+        segments=(*chosen, *(replace(other, id=own) for other, own in zip(others, ids, strict=True))),
+        values=(*values.values(), *(other.label for other in others)),
+        masks=(*(masks[place] for place in places), *(NOTHING for _ in others)),
+        kept=tuple(mask for place, mask in enumerate(masks) if place not in places),
+    )
+
+
+def _flips(
+    arguments: method.Arguments, settings: UncertaintySettings, description: ModelDescription
+) -> list[tuple[int, ...]]:
+    """The axes of a batch to be flipped together, one after the other; the first are none."""
+    if settings.mirror and not arguments.mirror:
+        raise InputError(f"The model '{description.name}' was not made for mirrored images: leave mirroring out.")
+    axes = [2 + axis for axis in arguments.mirror] if settings.mirror else []
+    return [dims for count in range(len(axes) + 1) for dims in combinations(axes, count)]
+
+
+def _network_input(prepared: Prepared, model: Model) -> Tensor:
+    """Slices are the batch of a 2D network, the volume is one item of a 3D one."""
+    image = torch.from_numpy(prepared.image)
+    return image.unsqueeze(1) if model.preprocessing.dimensions == 2 else image[None, None]
+
+
+def _predict(
+    predictor: Predictor,
+    inputs: Tensor,
+    classes: int,
+    arguments: method.Arguments,
+    flips: Sequence[tuple[int, ...]],
+    progress: Progress,
+) -> tuple[Tensor, Tensor]:
+    """The logarithms of calibrated probabilities, their mean over the flips: of the prediction, and of all branches."""
+    means: list[Tensor] = []
+    for number, axes in enumerate(flips):
+        predictor.report = _reporter(number, len(flips), predictor, progress)
+        predictor.report(0, len(inputs))
+        logits = predictor(inputs.flip(axes)).flip(axes)
+        found = [torch.softmax(part / heat, dim=1) for part, heat in _calibrated(logits, classes, arguments)]
+        means = [mean + new for mean, new in zip(means, found, strict=True)] if means else found
+    prediction, *branches = [(mean / len(flips)).log() for mean in means]
+    return prediction, torch.cat(branches, dim=1)
+
+
+def _calibrated(logits: Tensor, classes: int, arguments: method.Arguments) -> Iterator[tuple[Tensor, float]]:
+    """The prediction's logits and temperature, then each branch's."""
+    branches = method.branches_of(logits, classes)
+    heats = arguments.branch_temperatures
+    heats = heats if len(heats) == len(branches) else heats[:1] * len(branches)
+    yield branches[0], arguments.temperature
+    yield from zip(branches, heats, strict=True)
+
+
+def _reporter(number: int, flips: int, predictor: Predictor, progress: Progress) -> Any:
+    def report(done: float, items: int) -> None:
+        text = f"predicting, flip {number + 1} of {flips}" if flips > 1 else "predicting"
+        text += f", slice {int(done)} of {items}" if items > 1 else ""
+        progress(Step(text, (number + done / items) / flips, device=str(predictor.device)))
+
+    return report
+
+
+def _labels(labels: Tensor) -> NDArray[np.int64]:
+    """``BHW[D]`` as (slices, rows, columns)."""
+    return labels.numpy() if labels.ndim == 3 else labels[0].numpy()
+
+
+def _classes(probabilities: Tensor) -> NDArray[np.float32]:
+    """``BNHW[D]`` as (classes, slices, rows, columns)."""
+    return probabilities.movedim(1, 0).numpy() if probabilities.ndim == 4 else probabilities[0].numpy()
+
+
+def _masks(frame: Frame, labels: NDArray[np.int64], given: _Structures) -> tuple[Region, ...]:
+    found = restore_labels(frame, labels, given.values)
+    return tuple(Region(found.box, found.values == value) for value in given.values)
+
+
+def _maps(frame: Frame, found: method.Uncertainty, given: _Structures) -> tuple[Map, ...]:
+    probabilities = _classes(found.probabilities)
+    ids = identifiers(given.segments)
+
+    def restored(name: MapName, values: NDArray[Any], segment: str = "", outside: float = 0) -> Map:
+        return Map(name, segment, frame.restore_region(values.astype(np.float32)), 0, 1, outside)
+
+    return (
+        restored("entropy", _labels(found.entropy)),
+        restored("confidence", _labels(found.confidence), outside=1),
+        *(restored("probability", probabilities[v], id_) for v, id_ in zip(given.values, ids, strict=True)),
+    )
+
+
+def _suspects(
+    branches: Tensor, prepared: Prepared, given: _Structures, model: Model, arguments: method.Arguments
+) -> tuple[Region, list[Suspect]]:
+    """The score on the image's grid, and the suspect regions."""
+    labels = torch.from_numpy(prepared.labels.astype(np.int64))
+    labels = labels if model.preprocessing.dimensions == 2 else labels[None]
+    plain = replace(arguments, branch_temperatures=(1.0,))  # these logits are calibrated
+    found, suggested = method.suspects(branches, labels, model.classes, plain)
+    frame = prepared.frame
+    score = frame.restore_region(_labels(found).astype(np.float32))
+    for mask in given.kept:
+        score.values[mask.cut(score.box)] = 0
+    other = restore_labels(frame, _labels(suggested), given.values)
+    start = [side.start for side in score.box]
+    own = given.labels.cut(score.box)
+    threshold, spacing = arguments.threshold, frame.grid.spacing
+    return score, suspect_regions(score.values, own, other.values, threshold, spacing, start=start)
+
+
+def _row(rank: int, suspect: Suspect, given: _Structures, grid: Grid) -> dict[str, Any]:
+    names = {0: BACKGROUND, **dict(zip(given.values, given.names, strict=True))}
+    left, back, up = grid.to_physical(suspect.centre).tolist()
+    return {
+        "rank": rank,
+        "score": round(suspect.score, 4),
+        "mean_score": round(suspect.mean_score, 4),
+        "given": names[suspect.given],
+        "suggested": names[suspect.suggested],
+        "given_label": suspect.given,
+        "suggested_label": suspect.suggested,
+        "voxels": suspect.voxels,
+        "volume_mm3": suspect.volume_mm3,
+        "index": list(suspect.centre),
+        "ras_mm": [-left, -back, up],
+    }
+
+
+def _number_of(regions: Sequence[Suspect]) -> list[str]:
+    if len(regions) <= MOST_SUSPECTS:
+        return []
+    return [f"There are {len(regions):,} suspect regions: the first {MOST_SUSPECTS:,} are listed."]

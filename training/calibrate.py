@@ -1,0 +1,98 @@
+"""How well networks segment without any mask, and whether their probabilities mean what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from NoisyLabelSegLib import metrics
+from NoisyLabelSegLib.calibration import CalibrationCounts, RegionName, calibration, counts_of
+from NoisyLabelSegLib.images import read_image
+from NoisyLabelSegLib.inference.model import Model
+from NoisyLabelSegLib.pipeline import map_uncertainty
+from NoisyLabelSegLib.result import Result
+from NoisyLabelSegLib.segmentations import identifiers
+from training.data.cases import DataSet, Split
+from training.data.masks import expert_labels
+from training.evaluate import Row, paired, summary
+from training.prediction import labels_of
+from training.reliability import write_reliability
+
+REGIONS: tuple[RegionName, ...] = ("foreground", "union", "predicted", "all")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One network on a part of a data set.
+
+    Attributes:
+        name: what tables call it.
+        rows: overlap and distance, one for each case and label.
+        counts: for each region, of each case.
+    """
+
+    name: str
+    rows: list[Row]
+    counts: dict[RegionName, list[CalibrationCounts]]
+
+    def figures(self) -> dict[str, Any]:
+        """Means of `rows`, and each region's calibration."""
+        return {**summary(self.rows), **{region: calibration(cases) for region, cases in self.counts.items()}}
+
+
+def measure(name: str, model: Model, dataset: DataSet, split: Split) -> Measured:
+    """Segment every case of a part from the image alone, on the way that a person's request takes."""
+    rows: list[Row] = []
+    counts: dict[RegionName, list[CalibrationCounts]] = {region: [] for region in REGIONS}
+    for case in track(dataset.part(split), description=name):
+        image = read_image(case.image)
+        expert = sitk.GetArrayFromImage(expert_labels(case, image))
+        result = map_uncertainty(image, None, model)
+        labels, probabilities = labels_of(result.stages[-1]), class_probabilities(result)
+        for value, label in dataset.labels.items():
+            found = metrics.evaluate(labels == value, expert == value, image.GetSpacing()[::-1])
+            rows.append({"case": case.id, "patient": case.patient, "label": label, **found})
+        for region in REGIONS:
+            counts[region].append(counts_of(probabilities, expert, region))
+    return Measured(name, rows, counts)
+
+
+def class_probabilities(result: Result) -> np.ndarray:
+    """``(N, K, J, I)``, float32, the background first: what the structures leave over."""
+    ids = identifiers(result.stages[-1].segments)
+    structures = np.stack([sitk.GetArrayFromImage(result.probabilities[id_]) for id_ in ids])
+    return np.concatenate([np.clip(1 - structures.sum(axis=0, keepdims=True), 0, 1), structures])
+
+
+def tell(every: Sequence[Measured]) -> dict[str, Any]:
+    """Print a table of all networks and return the figures; the first is compared with each of the others."""
+    table = Table(title="from the image alone")
+    regions = [f"{name} {region}" for region in REGIONS for name in ("ECE", "CECE")]
+    for heading in ("network", "Dice", "HD95 (mm)", "ASSD (mm)", *regions):
+        table.add_column(heading, justify="right")
+    figures: dict[str, Any] = {}
+    for one in every:
+        found = figures[one.name] = one.figures()
+        cells = [found[r][k] for r in REGIONS for k in ("ece", "cece")]
+        values = [found["dice"], found["hd95"], found["assd"], *cells]
+        table.add_row(one.name, *(f"{value:.4f}" for value in values))
+    Console(width=170).print(table)
+    for other in every[1:]:
+        difference, p = paired([every[0].rows], [other.rows])
+        figures[f"{every[0].name} - {other.name}"] = {"dice_by_patient": difference, "p": p}
+        print(f"{every[0].name} against {other.name}: Dice {difference:+.4f} by patient, p = {p:.2g}")
+    return figures
+
+
+def write_diagram(every: Sequence[Measured], path: Path, cases: str, region: RegionName = "predicted") -> None:
+    """The networks' reliability, side by side, as a picture; ``cases`` says of which it is."""
+    pooled = {one.name: sum(one.counts[region][1:], one.counts[region][0]) for one in every}
+    write_reliability(path, pooled, f"{cases}; voxels taken for a structure")

@@ -1,0 +1,115 @@
+"""Training windows at random places of whole images, a third of them about a labelled voxel (nnU-Net's share).
+
+For data sets whose structures a window about the mask cannot hold. Cases are prepared when they are first asked for
+and then lie, as the network sees them, in a temporary folder (``TMPDIR``), mapped into memory: they may be larger than
+it. Validation sees each case whole.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import weakref
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.data.cases import Case
+from training.data.windows import Crop, Windows, load, map_intensity
+
+FOREGROUND = 1 / 3  # Of the patches, those about a labelled voxel.
+PLACES = 1000  # Labelled voxels that are kept of each label.
+
+
+@dataclass(frozen=True)
+class Volume(Crop):
+    """A whole case: `Crop`, with the intensities that the network takes in half precision.
+
+    Attributes:
+        places: labelled voxels, (label, slice, row, column), at most `PLACES` of each label.
+    """
+
+    places: NDArray[np.int32]
+
+
+class Patches(Windows):
+    """`Windows` at random places, `Augmentation.patches` of a case and epoch; see the module's text."""
+
+    def _crops(self, cases: Sequence[Case]) -> Sequence[Crop]:
+        training = self.augmentation is not None
+        prepare = partial(_whole, preprocessing=self.preprocessing, starts=self.starts, training=training)
+        return _OnDisk([partial(prepare, case) for case in cases])
+
+    def _samples(self, number: int) -> Sequence[int | None]:
+        return super()._samples(number) if self.augmentation is None else [None] * self.augmentation.patches
+
+    def _view(self, crop: Crop, z: int | None, rng: np.random.Generator) -> tuple[NDArray[Any], ...]:
+        assert isinstance(crop, Volume)
+        view: tuple[Any, ...] = (...,) if z is None else (..., z, slice(None), slice(None))
+        if self.augmentation is not None:
+            view = (..., *_place(crop, self.preprocessing.window, rng))
+        image, expert, coarse = (np.array(array[view]) for array in (crop.voxels, crop.expert, crop.coarse))
+        return image.astype(np.float32), expert, coarse
+
+
+def _place(volume: Volume, window: Sequence[int], rng: np.random.Generator) -> tuple[slice | int, ...]:
+    """Where a patch lies: about a voxel of a random label, or anywhere; in 2D the slice's number comes first."""
+    size = np.array([*[1] * (3 - len(window)), *window])
+    room = np.array(volume.expert.shape) - size
+    start = rng.integers(0, room + 1)
+    if len(volume.places) and rng.random() < FOREGROUND:
+        label = rng.choice(np.unique(volume.places[:, 0]))
+        place = rng.choice(volume.places[volume.places[:, 0] == label])[1:]
+        start = np.clip(place - size // 2, 0, room)
+    box = [slice(int(s), int(s + n)) for s, n in zip(start, size, strict=True)]
+    return tuple(box) if len(window) == 3 else (box[0].start, *box[1:])
+
+
+def _whole(case: Case, **settings: Any) -> Volume:
+    crop = load(case, **settings, whole=True)
+    voxels = map_intensity(settings["preprocessing"].intensity, crop.voxels).astype(np.float16)
+    rng = np.random.default_rng(zlib.crc32(case.id.encode()))
+    return Volume(voxels, crop.expert, crop.coarse, _places(crop.expert, rng))
+
+
+def _places(labels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.int32]:
+    kept = [np.empty((0, 4), np.int32)]
+    for label in np.flatnonzero(np.bincount(labels.ravel())[1:]) + 1:
+        found = np.argwhere(labels == label).astype(np.int32)
+        found = rng.permutation(found)[:PLACES]
+        kept.append(np.insert(found, 0, label, axis=1))
+    return np.concatenate(kept)
+
+
+class _OnDisk(Sequence[Volume]):
+    """Volumes, each made when it is first asked for and then mapped from a folder that is deleted in the end."""
+
+    def __init__(self, makers: Sequence[Callable[[], Volume]]) -> None:
+        self.makers = makers
+        self.folder = Path(tempfile.mkdtemp(prefix="noisylabelseg-"))
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+
+    def __len__(self) -> int:
+        return len(self.makers)
+
+    def __getitem__(self, number: Any) -> Any:
+        folder = self.folder / str(number)
+        if not folder.is_dir():
+            self._make(number, folder)
+        return Volume(**{file.stem: np.load(file, mmap_mode="r") for file in folder.iterdir()})
+
+    def _make(self, number: int, folder: Path) -> None:
+        temporary = Path(tempfile.mkdtemp(dir=self.folder))
+        for name, array in vars(self.makers[number]()).items():
+            np.save(temporary / f"{name}.npy", array)
+        try:
+            os.replace(temporary, folder)
+        except OSError:  # another loader process was faster
+            shutil.rmtree(temporary)
