@@ -15,13 +15,16 @@ set(LIBRARY_SCRIPTS
   NoisyLabelSegLib/bundle/strict_json.py
   NoisyLabelSegLib/bundle/weights.py
   NoisyLabelSegLib/bundle/writing.py
+  NoisyLabelSegLib/calibration.py
   NoisyLabelSegLib/cases.py
+  NoisyLabelSegLib/centroids.py
   NoisyLabelSegLib/cli.py
   NoisyLabelSegLib/commands/__init__.py
   NoisyLabelSegLib/commands/console.py
   NoisyLabelSegLib/commands/demo.py
   NoisyLabelSegLib/commands/models.py
   NoisyLabelSegLib/commands/refine.py
+  NoisyLabelSegLib/commands/uncertainty.py
   NoisyLabelSegLib/commands/worker.py
   NoisyLabelSegLib/correction_pairs.py
   NoisyLabelSegLib/errors.py
@@ -38,11 +41,33 @@ set(LIBRARY_SCRIPTS
   NoisyLabelSegLib/inference/preprocessing.py
   NoisyLabelSegLib/inference/recipe.py
   NoisyLabelSegLib/methods/__init__.py
+  NoisyLabelSegLib/methods/affinity_umamba.py
   NoisyLabelSegLib/methods/rerenet.py
   NoisyLabelSegLib/metrics.py
   NoisyLabelSegLib/networks/__init__.py
+  NoisyLabelSegLib/networks/affinity_umamba.py
+  NoisyLabelSegLib/networks/attention_unet.py
   NoisyLabelSegLib/networks/dynamic_unet.py
+  NoisyLabelSegLib/networks/mamba.py
+  NoisyLabelSegLib/networks/nnunet.py
+  NoisyLabelSegLib/networks/plain_conv_unet.py
+  NoisyLabelSegLib/networks/residual_encoder_unet.py
+  NoisyLabelSegLib/networks/segresnet.py
+  NoisyLabelSegLib/networks/swin_unetr.py
   NoisyLabelSegLib/networks/unet.py
+  NoisyLabelSegLib/networks/unet_plus_plus.py
+  NoisyLabelSegLib/networks/unetr.py
+  NoisyLabelSegLib/ops/__init__.py
+  NoisyLabelSegLib/ops/aggregation.py
+  NoisyLabelSegLib/ops/box.py
+  NoisyLabelSegLib/ops/neighbourhood.py
+  NoisyLabelSegLib/ops/neighbourhood_reference.py
+  NoisyLabelSegLib/ops/scan_backends.py
+  NoisyLabelSegLib/ops/scan_operator.py
+  NoisyLabelSegLib/ops/selective_scan.py
+  NoisyLabelSegLib/ops/selective_scan_blocked.py
+  NoisyLabelSegLib/ops/selective_scan_reference.py
+  NoisyLabelSegLib/ops/selective_scan_triton.py
   NoisyLabelSegLib/outcome.py
   NoisyLabelSegLib/outputs.py
   NoisyLabelSegLib/part.py
@@ -53,8 +78,10 @@ set(LIBRARY_SCRIPTS
   NoisyLabelSegLib/refinement.py
   NoisyLabelSegLib/regions.py
   NoisyLabelSegLib/report.py
+  NoisyLabelSegLib/report_page.py
   NoisyLabelSegLib/report_pictures.py
   NoisyLabelSegLib/requirements.py
+  NoisyLabelSegLib/restoring.py
   NoisyLabelSegLib/result.py
   NoisyLabelSegLib/review/__init__.py
   NoisyLabelSegLib/review/changes.py
@@ -66,7 +93,14 @@ set(LIBRARY_SCRIPTS
   NoisyLabelSegLib/segmentations.py
   NoisyLabelSegLib/structures.py
   NoisyLabelSegLib/summary.py
+  NoisyLabelSegLib/suspects.py
   NoisyLabelSegLib/tables.py
+  NoisyLabelSegLib/temperature.py
+  NoisyLabelSegLib/uncertainty.py
+  NoisyLabelSegLib/uncertainty_outputs.py
+  NoisyLabelSegLib/uncertainty_pictures.py
+  NoisyLabelSegLib/uncertainty_report.py
+  NoisyLabelSegLib/uncertainty_summary.py
   NoisyLabelSegLib/worker/__init__.py
   NoisyLabelSegLib/worker/answers.py
   NoisyLabelSegLib/worker/kinds.py

@@ -72,17 +72,17 @@ def suspect_regions(
     place = np.stack(inside) + np.array(start)[:, None]
     first = np.unique(owner, return_index=True)[1]
     centres = place[:, nearest_to_centroids(place, owner, voxels, spacing[::-1])].T[:, ::-1]
-    worth = _worth(values, owner, voxels, ranking)
+    worth, voxel = _worth(values, owner, voxels, ranking), np.prod(spacing)
     means = np.bincount(owner, values) / voxels
-    boxes = ndimage.find_objects(labels)
+    boxes, pairs = ndimage.find_objects(labels), (given[inside][first], suggested[inside][first])
     return [
         Suspect(
             score=float(worth[n]),
             mean_score=float(means[n]),
-            given=int(given[inside][first[n]]),
-            suggested=int(suggested[inside][first[n]]),
+            given=int(pairs[0][n]),
+            suggested=int(pairs[1][n]),
             voxels=int(voxels[n]),
-            volume_mm3=float(voxels[n] * np.prod(spacing)),
+            volume_mm3=float(voxels[n] * voxel),
             centre=tuple(map(int, centres[n])),  # type: ignore[arg-type]
             region=Region(_moved(boxes[n], start), labels[boxes[n]] == n + 1),
         )

@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from NoisyLabelSegLib.bundle import Network
+from NoisyLabelSegLib.bundle.weights import expected_layout
 from NoisyLabelSegLib.errors import InputError
+from training.data.cases import DataSet
 from training.experiment import Experiment, differences, read_experiment
+from training.recipes.parts import Parts
 from training.recipes.rerenet import ReReNetSettings
 
 CONFIGS = sorted((Path(__file__).parents[1] / "training" / "configs").glob("*.yaml"))
@@ -160,11 +164,63 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         read_experiment(tmp_path / "none.yaml")
 
 
+BASE = """\
+recipe: supervised
+data: tiny
+preprocessing: {dimensions: 2, window: [32, 32]}
+engine:
+  epochs: 5
+  batch_size: 8
+small:
+  engine: {epochs: 2}
+"""
+
+
+def read_based(folder: Path, text: str, base: str = BASE, *, small: bool = False) -> Experiment:
+    (folder / "bases").mkdir()
+    (folder / "bases" / "common.yaml").write_text(base, encoding="utf-8")
+    return read(folder, f"base: bases/common.yaml\n{text}", small=small)
+
+
+def test_a_file_with_a_base_holds_what_differs(tmp_path: Path) -> None:
+    text = "data: other\nengine: {batch_size: 4}\nsmall: {engine: {batch_size: 2}}\n"
+    full = read_based(tmp_path, text)
+    assert (full.data, full.engine.epochs, full.engine.batch_size) == ("other", 5, 4)
+    small = read(tmp_path, f"base: bases/common.yaml\n{text}", small=True)
+    assert (small.engine.epochs, small.engine.batch_size) == (2, 2)
+    assert "base" not in small.values
+
+
+@pytest.mark.parametrize(
+    ("text", "base", "place"),
+    [
+        ("engine: {epochs: few}", BASE, "tiny.yaml, line 2: "),
+        ("data: other", BASE.replace("epochs: 5", "epochs: few"), "common.yaml, line 5: "),
+        ("engine: {batch_size: 4}", BASE.replace("epochs: 5", "epoch: 5"), "common.yaml, line 5: "),
+        ("engine: {epochs: few}", BASE.replace("epochs: 5", "epochs: some"), "tiny.yaml, line 2: "),
+    ],
+)
+def test_an_error_names_the_file_that_it_is_in(tmp_path: Path, text: str, base: str, place: str) -> None:
+    with pytest.raises(InputError, match=place):
+        read_based(tmp_path, text, base)
+
+
+def test_a_base_that_is_missing_or_the_file_itself_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.yaml"):
+        read(tmp_path, "base: none.yaml\n")
+    with pytest.raises(InputError, match="its own base"):
+        read_based(tmp_path, "data: x", "base: ../tiny.yaml\n")
+
+
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 @pytest.mark.parametrize("small", [False, True], ids=["full", "small"])
 def test_the_published_experiments_are_valid(config: Path, small: bool) -> None:
     experiment = read_experiment(config, small=small)
-    assert len(experiment.preprocessing.window) == experiment.preprocessing.dimensions
+    preprocessing = experiment.preprocessing
+    assert not any(size % preprocessing.multiple for size in preprocessing.window)
+    dataset = DataSet("any", {1: "one", 2: "two"}, ())
+    parts = Parts(dataset, preprocessing, experiment.network, experiment.optimizer, 0, experiment.augmentation)
+    assert expected_layout(Network(experiment.network.name, parts.network_arguments(in_channels=2)))
 
 
 def test_there_are_published_experiments() -> None:

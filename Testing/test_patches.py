@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.inference.preprocessing import Intensity, Preprocessing
 from training.data.cases import Case, DataSet
-from training.data.channels import read_channels
 from training.data.patches import Patches
 from training.data.windows import Augmentation, EpochSampler, Starts, Windows
 from training.recipes.parts import NetworkSettings, OptimizerSettings, Parts, validation_dice

@@ -108,7 +108,9 @@ def _parser() -> argparse.ArgumentParser:
     sample.set_defaults(command=_sample)
 
     benchmark = commands.add_parser("benchmark", help="print speeds as ratios against a named peer")
-    benchmark.add_argument("name", choices=("surface-distance", "refine", "geometry"))
+    benchmark.add_argument(
+        "name", choices=("surface-distance", "refine", "geometry", "selective-scan", "neighbourhood")
+    )
     benchmark.set_defaults(command=_benchmark)
     return parser
 
@@ -259,7 +261,10 @@ def _calibrate(options: argparse.Namespace) -> None:
         models[options.model] = load_model(options.model, "cpu")
     for file in [] if options.model else [options.experiment, *options.against]:
         overrides = options.set if file == options.experiment else []
-        run, name = _read_run(options, file, options.seed, overrides), run_name(file, small=False, overrides=overrides)
+        run, name = (
+            _read_run(options, file, options.seed, overrides),
+            run_name(file, small=options.small, overrides=overrides),
+        )
         plain = as_model(run)
         models[name] = plain
         models[f"{name}, calibrated"] = with_arguments(plain, **fitted_temperatures(plain, run.parts))

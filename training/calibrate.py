@@ -73,7 +73,7 @@ def class_probabilities(result: Result) -> np.ndarray:
 
 
 def tell(every: Sequence[Measured]) -> dict[str, Any]:
-    """Print a table of all networks and return the figures; the first is compared with each of the others."""
+    """Print a table of all networks and return the figures; the first is compared with those of other labels."""
     table = Table(title="from the image alone")
     regions = [f"{name} {region}" for region in REGIONS for name in ("ECE", "CECE")]
     for heading in ("network", "Dice", "HD95 (mm)", "ASSD (mm)", *regions):
@@ -85,7 +85,7 @@ def tell(every: Sequence[Measured]) -> dict[str, Any]:
         values = [found["dice"], found["hd95"], found["assd"], *cells]
         table.add_row(one.name, *(f"{value:.4f}" for value in values))
     Console(width=170).print(table)
-    for other in every[1:]:
+    for other in [one for one in every[1:] if one.rows != every[0].rows]:  # a temperature changes no label
         difference, p = paired([every[0].rows], [other.rows])
         figures[f"{every[0].name} - {other.name}"] = {"dice_by_patient": difference, "p": p}
         print(f"{every[0].name} against {other.name}: Dice {difference:+.4f} by patient, p = {p:.2g}")
