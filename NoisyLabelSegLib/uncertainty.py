@@ -224,10 +224,8 @@ def _predict(
 def _calibrated(logits: Tensor, classes: int, arguments: method.Arguments) -> Iterator[tuple[Tensor, float]]:
     """The prediction's logits and temperature, then each branch's."""
     branches = method.branches_of(logits, classes)
-    heats = arguments.branch_temperatures
-    heats = heats if len(heats) == len(branches) else heats[:1] * len(branches)
     yield branches[0], arguments.temperature
-    yield from zip(branches, heats, strict=True)
+    yield from zip(branches, arguments.temperatures_of(len(branches)), strict=True)
 
 
 def _reporter(number: int, flips: int, predictor: Predictor, progress: Progress) -> Any:

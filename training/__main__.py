@@ -109,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
 
     benchmark = commands.add_parser("benchmark", help="print speeds as ratios against a named peer")
     benchmark.add_argument(
-        "name", choices=("surface-distance", "refine", "geometry", "selective-scan", "neighbourhood")
+        "name", choices=("surface-distance", "refine", "geometry", "selective-scan", "neighbourhood", "training-step")
     )
     benchmark.set_defaults(command=_benchmark)
     return parser

@@ -60,6 +60,11 @@ class Arguments:
         if not 0 < self.threshold < 1:
             raise InputError(f"threshold must lie between 0 and 1, not {self.threshold}.")
 
+    def temperatures_of(self, branches: int) -> tuple[float, ...]:
+        """One for each branch; what is given for one holds for all."""
+        given = self.branch_temperatures
+        return given if len(given) == branches else given[:1] * branches
+
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Arguments:
         """Read a bundle's mapping; an unknown or wrong key is an `InputError`."""
@@ -156,9 +161,8 @@ def suspects(logits: Tensor, given: Tensor, classes: int, arguments: Arguments) 
     Returns:
         The score ``BHW[D]``, 0 to 1, and the suggested label ``BHW[D]``, int64: the arg max of the branches' mean.
     """
-    temperatures = arguments.branch_temperatures
     branches = branches_of(logits, classes)
-    temperatures = temperatures if len(temperatures) == len(branches) else temperatures[:1] * len(branches)
+    temperatures = arguments.temperatures_of(len(branches))
     found = [torch.softmax(part.float() / t, dim=1) for part, t in zip(branches, temperatures, strict=True)]
     score = torch.stack([_doubt(p, given, arguments.score) for p in found]).mean(dim=0)
     return score, torch.stack(found).mean(dim=0).argmax(dim=1)

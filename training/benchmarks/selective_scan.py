@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from NoisyLabelSegLib.errors import InputError
-from NoisyLabelSegLib.ops.selective_scan import selective_scan
+from NoisyLabelSegLib.ops.selective_scan import Backend, selective_scan
 from NoisyLabelSegLib.ops.selective_scan_reference import selective_scan_reference
 
 CHANNELS, STATES, THREADS = 64, 16, 2
@@ -151,7 +151,7 @@ def errors(largest_step: float) -> tuple[float, float]:
 def _compare_kernels(console: Console) -> None:
     given = inputs(LENGTHS[1], device="cuda")
 
-    def milliseconds(backend: str, backward: bool) -> float:
+    def milliseconds(backend: Backend, backward: bool) -> float:
         def call() -> None:
             run(partial(selective_scan, backend=backend), given, backward)
             torch.cuda.synchronize()
