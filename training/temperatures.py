@@ -7,26 +7,30 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from NoisyLabelSegLib.calibration import RegionName
 from NoisyLabelSegLib.inference.model import Model
 from NoisyLabelSegLib.methods.affinity_umamba import branches_of
 from NoisyLabelSegLib.temperature import fit_temperature, sampled_voxels
 from training.recipes.parts import Parts
 from training.recipes.supervised import NO_MASK
 
+REGION: RegionName = "predicted"
+
 
 def fitted_temperatures(model: Model, parts: Parts) -> dict[str, Any]:
     """`temperature` and `branch_temperatures` of the method's arguments, rounded to three digits.
 
-    Fitted to all voxels of the validation windows: a region chosen by the reference would ask even a calibrated network
-    for less confidence, see `NoisyLabelSegLib.calibration`.
+    Fitted to the voxels of the validation windows that the network takes for a structure: those are the ones whose
+    probabilities a person reads, and of all voxels nearly all are background. A region chosen by the reference would
+    ask even a calibrated network for less confidence, see `NoisyLabelSegLib.calibration`.
     """
     logits, labels = [], []
     for batch in DataLoader(parts.windows("val", NO_MASK, augment=False), batch_size=1):
         with torch.inference_mode():
             logits.append(branches_of(model.network(batch["image"].to(model.device)).float().cpu(), parts.classes))
         labels.append(batch["expert"][0])
-    found = [
-        round(fit_temperature(*sampled_voxels((part[0], given) for part, given in zip(branch, labels, strict=True))), 3)
-        for branch in zip(*logits, strict=True)
-    ]
+    found = []
+    for branch in zip(*logits, strict=True):
+        cases = ((part[0], given) for part, given in zip(branch, labels, strict=True))
+        found.append(round(fit_temperature(*sampled_voxels(cases, REGION)), 3))
     return {"temperature": found[0], "branch_temperatures": found}

@@ -12,6 +12,7 @@ Shapes: a sequence is ``(steps, batch, D, 1, chunks)``, B and C are ``(steps, ba
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 from NoisyLabelSegLib.ops.scan_operator import chunk_count, scan_operator
 
 CHUNK = 32
+KEPT = 8  # Steps whose states the backward pass keeps at once.
 BLOCK = 2**15  # States that a thread works on at once: they fit into its cache, and PyTorch does not share out fewer.
 
 
@@ -90,54 +92,57 @@ def _backward(
     last = _last_adjoints(dx, step, c, rate)
     da, db, dc = torch.zeros_like(a), torch.zeros_like(b), torch.zeros_like(c)
     for rows, group in _parts(first, b.shape[2]):
-        da[rows] = _part_backward(
-            x[:, :, rows],
-            step[:, :, rows],
-            dx[:, :, rows],
-            rate[rows],
-            b[:, :, group],
-            c[:, :, group],
-            db[:, :, group],
-            dc[:, :, group],
-            first[:, rows, :, :-1],
-            last[:, rows],
-        )
-    gx, gstep = _join(dx.squeeze(3), length), _join(x.squeeze(3), length)
-    return gx * delta, (gx * u).add_(gstep, alpha=math.log(2)), da, _join(db, length), _join(dc, length)
+        own, shared = (m[:, :, rows] for m in (x, step, dx)), (m[:, :, group] for m in (b, c, db, dc))
+        da[rows] = _part_backward(_Steps(*own, *shared), rate[rows], first[:, rows, :, :-1], last[:, rows])
+    du, ddelta = _join(dx.squeeze(3), length), _join(x.squeeze(3), length)
+    ddelta.mul_(math.log(2)).addcmul_(du, u)
+    return du.mul_(delta), ddelta, da, _join(db, length), _join(dc, length)
 
 
-def _part_backward(
-    x: Tensor,
-    step: Tensor,
-    gy: Tensor,
-    rate: Tensor,
-    b: Tensor,
-    c: Tensor,
-    db: Tensor,
-    dc: Tensor,
-    first: Tensor,
-    last: Tensor,
-) -> Tensor:
-    """Returns A's gradient, adds to db and dc, writes x's gradient over gy and, over x, the step's by the decay."""
+class _Steps(NamedTuple):
+    """Some steps of a block of channels; ``gy`` makes room for x's gradient, ``x`` for the step's by the decay."""
+
+    x: Tensor
+    step: Tensor
+    gy: Tensor
+    b: Tensor
+    c: Tensor
+    db: Tensor
+    dc: Tensor
+
+
+def _part_backward(part: _Steps, rate: Tensor, first: Tensor, last: Tensor) -> Tensor:
+    """Writes the part's gradients and returns A's: a few steps at a time, so that few states are kept."""
     state, adjoint = (m.clone(memory_format=torch.contiguous_format) for m in (first, last))
-    decay, da = torch.empty_like(state), torch.zeros_like(state)
-    kept = first.new_empty(len(x), *first.shape)  # The states before each step, decayed.
-    for k in range(len(x)):
-        torch.mul(step[k], rate, out=decay)
-        torch.mul(state, decay.exp2_(), out=kept[k])
-        torch.addcmul(kept[k], x[k], b[k], out=state)
-    for k in reversed(range(len(x))):
-        dc[k] += torch.sum(torch.mul(kept[k], gy[k], out=decay), dim=1, keepdim=True)
-        dc[k].addcmul_((gy[k] * x[k]).sum(dim=1, keepdim=True), b[k])
-        adjoint.addcmul_(gy[k], c[k])
-        torch.sum(torch.mul(adjoint, b[k], out=decay), dim=2, keepdim=True, out=gy[k])
-        db[k] += torch.sum(torch.mul(adjoint, x[k], out=decay), dim=1, keepdim=True)
-        kept[k].mul_(adjoint)
-        da.addcmul_(kept[k], step[k])
-        torch.sum(kept[k].mul_(rate), dim=2, keepdim=True, out=x[k])
-        torch.mul(step[k], rate, out=decay)
-        adjoint.mul_(decay.exp2_())
+    work, da = torch.empty_like(state), torch.zeros_like(state)
+    pieces, states = [_Steps(*piece) for piece in zip(*(m.split(KEPT) for m in part), strict=True)], [state]
+    for piece in pieces[:-1]:
+        states.append(states[-1].clone())
+        for k, step in enumerate(piece.step):
+            _advance(states[-1], work, step, rate, piece.x[k], piece.b[k])
+    while pieces:
+        _steps_backward(pieces.pop(), rate, states.pop(), adjoint, da, work)
     return da.sum(dim=(0, 3))
+
+
+def _steps_backward(p: _Steps, rate: Tensor, state: Tensor, adjoint: Tensor, da: Tensor, work: Tensor) -> None:
+    """From the state before the steps and the adjoint after them, which becomes that before them; adds to ``da``."""
+    decayed = state.new_empty(len(p.x), *state.shape)
+    for k, kept in enumerate(decayed):
+        torch.mul(p.step[k], rate, out=work)
+        torch.mul(state, work.exp2_(), out=kept)
+        torch.addcmul(kept, p.x[k], p.b[k], out=state)
+    for k, kept in reversed(list(enumerate(decayed))):
+        p.dc[k] += torch.sum(torch.mul(kept, p.gy[k], out=work), dim=1, keepdim=True)
+        p.dc[k].addcmul_((p.gy[k] * p.x[k]).sum(dim=1, keepdim=True), p.b[k])
+        adjoint.addcmul_(p.gy[k], p.c[k])
+        torch.sum(torch.mul(adjoint, p.b[k], out=work), dim=2, keepdim=True, out=p.gy[k])
+        p.db[k] += torch.sum(torch.mul(adjoint, p.x[k], out=work), dim=1, keepdim=True)
+        kept.mul_(adjoint)
+        da.addcmul_(kept, p.step[k])
+        torch.sum(kept.mul_(rate), dim=2, keepdim=True, out=p.x[k])
+        torch.mul(p.step[k], rate, out=work)
+        adjoint.mul_(work.exp2_())
 
 
 def _rate(a: Tensor) -> Tensor:

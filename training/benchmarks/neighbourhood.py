@@ -84,12 +84,12 @@ def _cost(case: Case, ours: bool, shape: tuple[int, ...]) -> tuple[float, float]
     values, guide = _inputs(case, shape)
     # The peak so far, most of it from imports, is forgotten.
     Path("/proc/self/clear_refs").write_text("5")
-    seconds, before = [], _resident("VmRSS")
+    seconds, before = [], resident("VmRSS")
     for _ in range(REPEATS):
         start = time.perf_counter()
         _run(case, ours, values, guide)
         seconds.append(time.perf_counter() - start)
-    return min(seconds), _resident("VmHWM") - before
+    return min(seconds), resident("VmHWM") - before
 
 
 def _inputs(case: Case, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -113,7 +113,7 @@ def _difference(case: Case) -> float:
     return float((ours - theirs).abs().max())
 
 
-def _resident(which: Literal["VmRSS", "VmHWM"]) -> float:
+def resident(which: Literal["VmRSS", "VmHWM"]) -> float:
     """MB of this process, now or at its peak; Linux alone tells."""
     found = re.search(rf"{which}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return int(found[1]) / 1024 if found else math.nan

@@ -46,7 +46,8 @@ def _cost(copied: bool) -> tuple[float, float]:
             for name in names:
                 patch.object(module, name, getattr(unfold, name)).start()
     torch.manual_seed(0)
-    made = build("affinity_umamba", spatial_dims=3, in_channels=1, out_channels=CLASSES, features=FEATURES, mamba_from=2)
+    arguments = {"spatial_dims": 3, "in_channels": 1, "out_channels": CLASSES, "features": FEATURES, "mamba_from": 2}
+    made = build("affinity_umamba", **arguments)
     image, labels = torch.randn(1, 1, 64, 64, 64), torch.randint(0, CLASSES, (1, 64, 64, 64))
     Path("/proc/self/clear_refs").write_text("5")
     before, start = resident("VmRSS"), time.perf_counter()
