@@ -50,8 +50,8 @@ class Result:
         slice_axis: the voxel axis (0 = I, 1 = J, 2 = K) along which slices are best looked at.
         maps: of an uncertainty the float32 images ``entropy`` (0 is sure, 1 is as good as chance), ``confidence`` (the
             probability of the most probable class) and, where labels were given, ``suspect`` (0 to 1).
-        suspects: the given labels that look wrong, the most suspect first, with the keys ``rank``, ``score``,
-            ``mean_score``, ``given`` and ``suggested`` (names), ``given_label`` and ``suggested_label`` (the model's
+        suspects: the given labels that look wrong, the most suspect first, with the keys ``rank``, ``score`` (0
+            to 1), ``given`` and ``suggested`` (names), ``given_label`` and ``suggested_label`` (the model's
             values, 0 is the background), ``voxels``, ``volume_mm3``, ``index`` (I, J, K, from 0, of a voxel in the
             middle) and ``ras_mm`` (the same in mm to the patient's right, front and head): JSON values only.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,6 @@ from NoisyLabelSegLib.centroids import nearest_to_centroids
 from NoisyLabelSegLib.regions import Box, Region
 
 Index = tuple[int, int, int]
-Ranking = Literal["sum", "mean", "peak"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,8 +21,8 @@ class Suspect:
     """Voxels of one given label for which one other label is suggested, connected over faces, edges and corners.
 
     Attributes:
-        score: by which regions are ranked, see `suspect_regions`.
-        mean_score: mean of the voxels' scores, 0 to 1.
+        score: mean of the voxels' scores, 0 to 1, by which regions are ranked: of planted noise it put more at the top
+            of the list than the voxels' sum or their highest score.
         given, suggested: label values, 0 is the background.
         voxels: how many.
         volume_mm3: the same in mm³.
@@ -32,7 +31,6 @@ class Suspect:
     """
 
     score: float
-    mean_score: float
     given: int
     suggested: int
     voxels: int
@@ -47,7 +45,6 @@ def suspect_regions(
     suggested: NDArray[Any],
     threshold: float = 0.5,
     spacing: Sequence[float] = (1, 1, 1),
-    ranking: Ranking = "sum",
     start: Sequence[int] = (0, 0, 0),
 ) -> list[Suspect]:
     """The regions of suspect voxels, the most suspect first.
@@ -60,7 +57,6 @@ def suspect_regions(
         given, suggested: label values of the same voxels; only where they differ a voxel can be suspect.
         threshold: least score of a suspect voxel.
         spacing: in mm, of the axes I, J, K.
-        ranking: regions are ranked by the sum of their voxels' scores, their mean or their highest.
         start: where the arrays begin in the grid, (K, J, I).
     """
     labels, count = _labelled((score >= threshold) & (given != suggested), given, suggested)
@@ -72,13 +68,11 @@ def suspect_regions(
     place = np.stack(inside) + np.array(start)[:, None]
     first = np.unique(owner, return_index=True)[1]
     centres = place[:, nearest_to_centroids(place, owner, voxels, spacing[::-1])].T[:, ::-1]
-    worth, voxel = _worth(values, owner, voxels, ranking), np.prod(spacing)
-    means = np.bincount(owner, values) / voxels
+    means, voxel = np.bincount(owner, values) / voxels, np.prod(spacing)
     boxes, pairs = ndimage.find_objects(labels), (given[inside][first], suggested[inside][first])
     return [
         Suspect(
-            score=float(worth[n]),
-            mean_score=float(means[n]),
+            score=float(means[n]),
             given=int(pairs[0][n]),
             suggested=int(pairs[1][n]),
             voxels=int(voxels[n]),
@@ -86,18 +80,8 @@ def suspect_regions(
             centre=tuple(map(int, centres[n])),  # type: ignore[arg-type]
             region=Region(_moved(boxes[n], start), labels[boxes[n]] == n + 1),
         )
-        for n in np.lexsort((first, -voxels, -worth))
+        for n in np.lexsort((first, -voxels, -means))
     ]
-
-
-def _worth(
-    values: NDArray[np.float64], owner: NDArray[np.intp], voxels: NDArray[np.intp], ranking: Ranking
-) -> NDArray[np.float64]:
-    """What each region is ranked by."""
-    if ranking == "peak":
-        return np.asarray(ndimage.maximum(values, owner, np.arange(len(voxels))))
-    total = np.bincount(owner, values)
-    return np.asarray(total if ranking == "sum" else total / voxels, np.float64)
 
 
 def _labelled(

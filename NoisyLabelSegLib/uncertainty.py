@@ -291,7 +291,6 @@ def _row(rank: int, suspect: Suspect, given: _Structures, grid: Grid) -> dict[st
     return {
         "rank": rank,
         "score": round(suspect.score, 4),
-        "mean_score": round(suspect.mean_score, 4),
         "given": names[suspect.given],
         "suggested": names[suspect.suggested],
         "given_label": suspect.given,

@@ -25,7 +25,7 @@ from NoisyLabelSegLib.uncertainty_summary import structures_of
 SEGMENTATION, FIGURES, REPORT, SUSPECTS = "segmentation.seg.nrrd", "figures.json", "report.html", "suspects.csv"
 MAPS = ("entropy", "confidence", "suspect")
 COLUMNS = (
-    *("rank", "score", "mean_score", "given", "suggested", "voxels", "volume_mm3"),
+    *("rank", "score", "given", "suggested", "voxels", "volume_mm3"),
     *("i", "j", "k", "r_mm", "a_mm", "s_mm"),
 )
 
@@ -134,4 +134,4 @@ def _write_suspects(suspects: Sequence[Mapping[str, Any]], path: Path) -> None:
             given, suggested = harmless(row["given"]), harmless(row["suggested"])
             place = (*row["index"], *(f"{value:.2f}" for value in row["ras_mm"]))
             size = (row["voxels"], f"{row['volume_mm3']:.6g}")
-            writer.writerow([row["rank"], row["score"], row["mean_score"], given, suggested, *size, *place])
+            writer.writerow([row["rank"], row["score"], given, suggested, *size, *place])

@@ -78,13 +78,13 @@ def _row(hung: Hung, shown: Shown, remark: str) -> str:
 def _remark(row: Mapping[str, Any]) -> str:
     return (
         f"suspect {row['rank']}, in the middle: given {row['given']}, suggested {row['suggested']}, "
-        f"{row['volume_mm3']:,.1f} mm³, mean score {row['mean_score']:.2f}"
+        f"{row['volume_mm3']:,.1f} mm³, score {row['score']:.2f}"
     )
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
     place = (", ".join(map(str, row["index"])), ", ".join(f"{value:.1f}" for value in row["ras_mm"]))
-    numbers = (number(row["score"], 1), number(row["mean_score"], 2), number(row["volume_mm3"], 1))
+    numbers = (number(row["score"], 2), number(row["volume_mm3"], 1))
     return [str(row["rank"]), row["given"], row["suggested"], *numbers, *place]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from NoisyLabelSegLib.suspects import Ranking, suspect_regions
+from NoisyLabelSegLib.suspects import suspect_regions
 
 SHAPE = (5, 6, 8)
 SPACING = (0.5, 1.0, 2.0)
@@ -26,7 +26,7 @@ def test_a_region_is_told_as_it_is() -> None:
     assert len(found) == 1
     (one,) = found
     assert (one.given, one.suggested, one.voxels) == (2, 1, 3)
-    assert (one.score, one.mean_score, one.volume_mm3) == (2.25, 0.75, 3.0)
+    assert (one.score, one.volume_mm3) == (0.75, 3.0)
     assert one.centre == (32, 23, 12), "I, J, K of the middle voxel"
     assert one.region.box == (slice(12, 13), slice(23, 24), slice(31, 34)) and one.region.values.all()
 
@@ -50,15 +50,11 @@ def test_voxels_of_one_pair_of_labels_that_touch_belong_together(marks: Any, cou
     assert len(suspect_regions(*arrays(*marks))) == count
 
 
-@pytest.mark.parametrize(("ranking", "order"), [("sum", [6, 2, 1]), ("mean", [1, 2, 6]), ("peak", [2, 1, 6])])
-def test_the_ranking_is_by_name(ranking: Ranking, order: list[int]) -> None:
-    score, given, suggested = arrays(
-        (np.s_[0, 0, 0:6], 0.55, 1, 0), (np.s_[2, 0, 0:2], 0.6, 1, 0), (np.s_[4, 5, 7], 0.875, 1, 0)
+def test_the_most_doubtful_voxels_come_first_and_of_equal_ones_the_larger_region() -> None:
+    found = suspect_regions(
+        *arrays((np.s_[0, 0, 0:6], 0.5, 1, 0), (np.s_[2, 0, 0:2], 0.75, 1, 0), (np.s_[4, 5, 5:8], 0.75, 1, 0))
     )
-    score[2, 0, 0] = 1.0
-    found = suspect_regions(score, given, suggested, ranking=ranking)
-    assert [one.voxels for one in found] == order
-    assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
+    assert [(one.voxels, one.score) for one in found] == [(3, 0.75), (2, 0.75), (6, 0.5)]
 
 
 def test_many_regions_are_those_of_a_search_one_by_one() -> None:
@@ -72,8 +68,7 @@ def test_many_regions_are_those_of_a_search_one_by_one() -> None:
         inside, box = one.region.values, one.region.box
         seen[box] += inside
         assert (given[box][inside] == one.given).all() and (suggested[box][inside] == one.suggested).all()
-        assert one.score == pytest.approx(score[box][inside].sum())
-        assert one.mean_score == pytest.approx(score[box][inside].mean())
+        assert one.score == pytest.approx(score[box][inside].mean())
         centre = tuple(c - side.start for c, side in zip(one.centre[::-1], box, strict=True))
         assert inside[centre], "the centre is a voxel of the region"
     assert np.array_equal(seen, suspect), "no voxel twice"

@@ -80,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     _experiment_arguments(suspects)
     suspects.add_argument("--seed", type=int, default=0, help="seed of the run")
     suspects.add_argument("--score", nargs="+", default=["both"], help="probability, affinity, both: see the method")
+    suspects.add_argument("--limit", type=int, default=0, help="so many cases, for a quick look")
     suspects.add_argument("--threshold", type=float, default=0.5, help="least score in a suspect region")
     suspects.set_defaults(command=_suspects)
 
@@ -286,7 +287,9 @@ def _suspects(options: argparse.Namespace) -> None:
     figures = {}
     for score in options.score:
         model = with_arguments(as_model(run), score=score)
-        figures[score] = suspicion.figures(suspicion.suspected(model, run.parts.dataset, options.threshold))
+        figures[score] = suspicion.figures(
+            suspicion.suspected(model, run.parts.dataset, options.threshold, options.limit)
+        )
         print(score, ", ".join(f"{key} {value:.4g}" for key, value in figures[score].items()))
     target = run.folder / f"suspects-{run.fingerprint}.json"
     write_figures(target, figures)

@@ -43,8 +43,8 @@ class Found:
     regions: list[tuple[Suspect, float]]
 
 
-def suspected(model: Model, dataset: DataSet, threshold: float) -> list[Found]:
-    """Ask for the suspects of every training case whose labels hold planted noise.
+def suspected(model: Model, dataset: DataSet, threshold: float, limit: int = 0) -> list[Found]:
+    """Ask for the suspects of every training case whose labels hold planted noise, or of the first ``limit``.
 
     Raises:
         InputError: when there is no such case.
@@ -52,7 +52,7 @@ def suspected(model: Model, dataset: DataSet, threshold: float) -> list[Found]:
     cases = [case for case in dataset.part("train") if case.clean]
     if not cases:
         raise InputError(f"No training case of '{dataset.name}' has planted noise: make such a data set with 'plant'.")
-    return [_found(model, case, threshold) for case in track(cases, description=dataset.name)]
+    return [_found(model, case, threshold) for case in track(cases[: limit or None], description=dataset.name)]
 
 
 def _found(model: Model, case: Case, threshold: float) -> Found:

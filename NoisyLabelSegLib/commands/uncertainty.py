@@ -84,11 +84,11 @@ def _suspects(result: Result) -> Table:
 
     first = result.suspects[:SUSPECTS_TOLD]
     table = Table("Suspect", "Given", "Suggested", title=f"The first {len(first)} of {len(result.suspects)} suspects")
-    for heading in ("Score", "Mean score", "Volume (mm³)", "I, J, K"):
+    for heading in ("Score", "Volume (mm³)", "I, J, K"):
         table.add_column(heading, justify="right")
     for row in first:
         names = (str(row["rank"]), plain(row["given"]), plain(row["suggested"]))
-        numbers = (f"{row['score']:,.1f}", f"{row['mean_score']:.2f}", f"{row['volume_mm3']:,.1f}")
+        numbers = (f"{row['score']:.2f}", f"{row['volume_mm3']:,.1f}")
         table.add_row(*names, *numbers, ", ".join(map(str, row["index"])))
     return table
 

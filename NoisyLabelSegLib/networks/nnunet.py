@@ -29,7 +29,7 @@ def build_nnunet(name: str, spatial_dims: int, features: Sequence[int], **argume
         package = importlib.import_module("dynamic_network_architectures.architectures.unet")
     except ImportError as error:
         raise InputError(
-            f'The network {name} needs dynamic-network-architectures: pip install "noisylabelseg[train]".'
+            f'The network {name} needs dynamic-network-architectures: pip install "noisylabelseg[nnunet]".'
         ) from error
     two = spatial_dims == 2
     network: nn.Module = getattr(package, name)(

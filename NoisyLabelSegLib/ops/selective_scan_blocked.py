@@ -30,15 +30,15 @@ def _forward(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> tuple
     x.mul_(step)
     b, c, rate = _split(b), _split(c), _rate(a)
     first = _first_states(x, step, b, rate)
-    y = torch.empty_like(x)
+    # From here on, each step's output takes the place of its input.
     for rows, group in _parts(first, b.shape[2]):
         state = first[:, rows, :, :-1].clone(memory_format=torch.contiguous_format)
         work = torch.empty_like(state)
-        steps = zip(*(_unbind(m, rows) for m in (y, step, x)), *(_unbind(m, group) for m in (b, c)), strict=True)
-        for y_k, step_k, x_k, b_k, c_k in steps:
+        steps = zip(*(_unbind(m, rows) for m in (step, x)), *(_unbind(m, group) for m in (b, c)), strict=True)
+        for step_k, x_k, b_k, c_k in steps:
             _advance(state, work, step_k, rate[rows], x_k, b_k)
-            torch.sum(torch.mul(state, c_k, out=work), dim=2, keepdim=True, out=y_k)
-    return _join(y.squeeze(3), u.shape[-1]), first
+            torch.sum(torch.mul(state, c_k, out=work), dim=2, keepdim=True, out=x_k)
+    return _join(x.squeeze(3), u.shape[-1]), first
 
 
 def _first_states(x: Tensor, step: Tensor, b: Tensor, rate: Tensor) -> Tensor:
