@@ -116,6 +116,11 @@ set(LIBRARY_RESOURCES
   Resources/Models/hippocampus-refine/configs/model.json
   Resources/Models/hippocampus-refine/docs/README.md
   Resources/Models/hippocampus-refine/models/model.safetensors
+  Resources/Models/hippocampus-uncertainty/LICENSE
+  Resources/Models/hippocampus-uncertainty/configs/metadata.json
+  Resources/Models/hippocampus-uncertainty/configs/model.json
+  Resources/Models/hippocampus-uncertainty/docs/README.md
+  Resources/Models/hippocampus-uncertainty/models/model.safetensors
   Resources/Models/lidc-nodule-refine/LICENSE
   Resources/Models/lidc-nodule-refine/configs/metadata.json
   Resources/Models/lidc-nodule-refine/configs/model.json
