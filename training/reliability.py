@@ -13,6 +13,7 @@ from training.texts import write_text
 SIDE, SHARE_HEIGHT = 240, 60
 LEFT, TOP, GAP, BOTTOM, RIGHT = 56, 56, 18, 76, 20
 PANEL_WIDTH = LEFT + SIDE + RIGHT
+LONGEST_NAME = 30  # Letters of the title's size that a panel holds.
 SHARE_TOP = TOP + SIDE + GAP
 SHARE_BOTTOM = SHARE_TOP + SHARE_HEIGHT
 HEIGHT = SHARE_BOTTOM + BOTTOM
@@ -65,7 +66,9 @@ def _hatch(name: str, colour: str, degrees: int) -> str:
 
 def _panel(name: str, counts: CalibrationCounts) -> Iterator[str]:
     middle = LEFT + SIDE / 2
-    yield _text(middle, 22, name, "middle", "font-size='14' font-weight='bold'")
+    # A long name is squeezed into its own panel.
+    fitted = f" textLength='{PANEL_WIDTH - 12}' lengthAdjust='spacingAndGlyphs'" if len(name) > LONGEST_NAME else ""
+    yield _text(middle, 22, name, "middle", f"font-size='14' font-weight='bold'{fitted}")
     yield _text(middle, 40, f"ECE {counts.ece:.4f}, {counts.total:,} voxels" if counts.total else "no voxels", "middle")
     yield from _axes()
     bins = counts.bins()

@@ -48,7 +48,7 @@ def _first_states(x: Tensor, step: Tensor, b: Tensor, rate: Tensor) -> Tensor:
         state, work = last[:, rows], torch.empty_like(last[:, rows])
         for step_k, x_k, b_k in zip(_unbind(step, rows), _unbind(x, rows), _unbind(b, group), strict=True):
             _advance(state, work, step_k, rate[rows], x_k, b_k)
-    return _carry(last, _whole_decay(step, rate))
+    return _carry(last, _whole_decays(step, rate))
 
 
 def _last_adjoints(gy: Tensor, step: Tensor, c: Tensor, rate: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ def _last_adjoints(gy: Tensor, step: Tensor, c: Tensor, rate: Tensor) -> Tensor:
         for step_k, gy_k, c_k in reversed(list(steps)):
             torch.mul(step_k, rate[rows], out=decay)
             adjoint.addcmul_(gy_k, c_k).mul_(decay.exp2_())
-    return _carry(coming.flip(-1), _whole_decay(step, rate).flip(-1))[..., :-1].flip(-1)
+    return _carry(coming.flip(-1), _whole_decays(step, rate).flip(0))[..., :-1].flip(-1)
 
 
 def _advance(state: Tensor, decay: Tensor, step: Tensor, rate: Tensor, x: Tensor, b: Tensor) -> None:
@@ -68,13 +68,14 @@ def _advance(state: Tensor, decay: Tensor, step: Tensor, rate: Tensor, x: Tensor
     state.mul_(decay.exp2_()).addcmul_(x, b)
 
 
-def _whole_decay(step: Tensor, rate: Tensor) -> Tensor:
-    return (step.sum(dim=0) * rate).exp2_()
+def _whole_decays(step: Tensor, rate: Tensor) -> Tensor:
+    """What a chunk leaves of the state before it, ``(chunks, batch, D, N)``."""
+    return (step.sum(dim=0).movedim(-1, 0).contiguous() * rate.squeeze(-1)).exp2_()
 
 
-def _carry(last: Tensor, decay: Tensor) -> Tensor:
+def _carry(last: Tensor, decays: Tensor) -> Tensor:
     """The true states between the chunks, from the last states of scans that began empty and the whole decays."""
-    lasts, decays = last.movedim(-1, 0).contiguous(), decay.movedim(-1, 0).contiguous()
+    lasts = last.movedim(-1, 0).contiguous()
     states = lasts.new_zeros(len(lasts) + 1, *lasts.shape[1:])
     between = states.unbind()
     for before, after, last_k, decay_k in zip(between, between[1:], lasts.unbind(), decays.unbind(), strict=False):

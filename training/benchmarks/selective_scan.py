@@ -21,7 +21,8 @@ from NoisyLabelSegLib.ops.selective_scan_reference import selective_scan_referen
 
 CHANNELS, STATES, THREADS = 64, 16, 2
 LENGTHS = (4096, 16384)
-LARGEST_STEP = 10.0
+ERRORS_LENGTH = 1024
+LARGEST_STEPS = (0.1, 10.0)
 
 Scan = Callable[..., Tensor]
 
@@ -56,7 +57,7 @@ def main() -> None:
     for row in _rows():
         table.add_row(*row)
     console.print(table)
-    for largest in (0.1, LARGEST_STEP):
+    for largest in LARGEST_STEPS:
         value, gradient = errors(largest)
         console.print(f"steps up to {largest:g}: error of the values {value:.1e}, of the gradients {gradient:.1e}")
     if torch.cuda.is_available():
@@ -93,7 +94,7 @@ def _row(name: str, peer: Scan, length: int, backward: bool) -> tuple[str, ...]:
     )
 
 
-def inputs(length: int, largest_step: float = 0.1, device: str = "cpu") -> list[Tensor]:
+def inputs(length: int, largest_step: float = LARGEST_STEPS[0], device: str = "cpu") -> list[Tensor]:
     """u, delta, A (mamba-ssm's initial values), B and C."""
     generator = torch.Generator().manual_seed(0)
     u, delta = (
@@ -141,7 +142,7 @@ def extra_megabytes(call: Callable[[], object]) -> float:
 
 def errors(largest_step: float) -> tuple[float, float]:
     """Largest differences to float64 over the largest magnitude: of the values, and of the worst of the gradients."""
-    given = inputs(LENGTHS[0], largest_step)
+    given = inputs(ERRORS_LENGTH, largest_step)
     found = run(selective_scan, given, backward=True)
     exact = run(selective_scan_reference, [tensor.double() for tensor in given], backward=True)
     value, *gradients = [float((f - e).abs().max() / e.abs().max()) for f, e in zip(found, exact, strict=True)]
