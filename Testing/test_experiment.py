@@ -216,6 +216,8 @@ def test_a_base_that_is_missing_or_the_file_itself_is_refused(tmp_path: Path) ->
 @pytest.mark.parametrize("small", [False, True], ids=["full", "small"])
 def test_the_published_experiments_are_valid(config: Path, small: bool) -> None:
     experiment = read_experiment(config, small=small)
+    if experiment.network.name in ("plain_conv_unet", "residual_encoder_unet"):
+        pytest.importorskip("dynamic_network_architectures")
     preprocessing = experiment.preprocessing
     assert preprocessing.sliding or not any(size % preprocessing.multiple for size in preprocessing.window)
     dataset = DataSet("any", {1: "one", 2: "two"}, ())

@@ -79,17 +79,17 @@ def test_everything_is_written_and_told(work: Path, capsys: pytest.CaptureFixtur
     segmentation = read_segmentation("out/segmentation.seg.nrrd")
     assert same_grid(segmentation.image, image)
     assert [(s.name, s.color) for s in segmentation.segments] == [("nodule", (1, 0.5, 0))]
-    figures = json.loads(Path("out/figures.json").read_text())
+    figures = json.loads(Path("out/figures.json").read_text(encoding="utf-8"))
     assert figures["provenance"]["labels"] == "mask.nii.gz" and figures["provenance"]["model"]["name"] == "tiny"
     assert [row["segment"] for row in figures["structures"]] == ["nodule"]
-    rows = list(csv.DictReader(Path("out/suspects.csv").read_text().splitlines()))
+    rows = list(csv.DictReader(Path("out/suspects.csv").read_text(encoding="utf-8").splitlines()))
     assert len(rows) == len(figures["suspects"]) > 0
     row, known = rows[0], figures["suspects"][0]
     assert (row["given"], row["suggested"]) == (known["given"], known["suggested"])
     index = [int(row[axis]) for axis in "ijk"]
     left, back, up = image.TransformIndexToPhysicalPoint(index)
     assert [float(row[f"{axis}_mm"]) for axis in "ras"] == pytest.approx([-left, -back, up], abs=0.01)
-    page = Path("out/report.html").read_text()
+    page = Path("out/report.html").read_text(encoding="utf-8")
     assert "Suspect labels" in page and "<script" not in page and page.count("data:image/png") >= 8
 
 
@@ -97,7 +97,7 @@ def test_without_labels_there_is_nothing_about_suspects(work: Path, capsys: pyte
     assert cli.main(command(labels="")) == 0
     assert "No labels were given, so none are suspect." in capsys.readouterr().out
     assert names() == ALWAYS | {"probability_nodule.nii.gz"}
-    assert json.loads(Path("out/figures.json").read_text())["suspects"] == []
+    assert json.loads(Path("out/figures.json").read_text(encoding="utf-8"))["suspects"] == []
 
 
 @pytest.mark.parametrize("model", ["tiny", "flat"])
@@ -245,7 +245,7 @@ def test_empty_labels_are_a_note(work: Path, capsys: pytest.CaptureFixture[str])
     ],
 )
 def test_bundles_whose_parts_do_not_fit(models: Path, key: str, value: object, sentence: str) -> None:
-    content = json.loads((models / "tiny" / "configs" / "model.json").read_text())
+    content = json.loads((models / "tiny" / "configs" / "model.json").read_text(encoding="utf-8"))
     place = {"kind": content, "mirror": content["method_arguments"], "threshold": content["method_arguments"]}
     place.get(key, content["network"]["arguments"])[key] = value
     with pytest.raises(InputError, match=re.escape(sentence)):
@@ -256,6 +256,9 @@ def test_hostile_names_do_no_harm(work: Path) -> None:
     evil = "=<script>alert(1)</script>"
     write_segmentation(Path("evil.seg.nrrd"), Segmentation(picture(ball(shift=2)), (Segment(evil, 1, id="x"),)))
     assert cli.main(command(labels="evil.seg.nrrd")) == 0
-    assert "<script" not in Path("out/report.html").read_text()
-    assert all(row["given"][:1] != "=" for row in csv.DictReader(Path("out/suspects.csv").read_text().splitlines()))
+    assert "<script" not in Path("out/report.html").read_text(encoding="utf-8")
+    assert all(
+        row["given"][:1] != "="
+        for row in csv.DictReader(Path("out/suspects.csv").read_text(encoding="utf-8").splitlines())
+    )
     assert all(re.fullmatch(r"[\w.]+", name) for name in names())

@@ -90,7 +90,7 @@ def test_calibration_is_measured_before_and_after_a_temperature(desk: Desk) -> N
         json.loads(file.read_text("utf-8"))["tiny-full, calibrated"],
     )
     assert plain["dice"] == calibrated["dice"] > 0.7, "a temperature changes no label"
-    assert calibrated["all"]["nll"] < plain["all"]["nll"]
+    assert calibrated["predicted"]["nll"] < plain["predicted"]["nll"]
     assert file.with_suffix(".svg").read_text("utf-8").startswith("<svg")
 
 

@@ -47,5 +47,7 @@ def build(name: str, **arguments: Any) -> nn.Module:
         raise InputError(f"There is no network called '{name}'; known ones are {', '.join(sorted(REGISTRY))}.")
     try:
         return REGISTRY[name](**arguments)
+    except InputError:
+        raise
     except (TypeError, ValueError, AssertionError) as error:
         raise InputError(f"The network '{name}' cannot be built from {arguments}: {error}.") from error
