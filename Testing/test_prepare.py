@@ -24,7 +24,7 @@ recipe: supervised
 data: made
 preprocessing: {{dimensions: 3, window: [8, 16, 16], multiple: 8, sliding: {sliding}}}
 augmentation: {{jitter: 0, patches: {patches}}}
-network: {{name: dynamic_unet, arguments: {{features: [4, 4]}}}}
+network: {{name: attention_unet, arguments: {{features: [4, 4]}}}}
 engine: {{epochs: 1, batch_size: 2, accelerator: cpu, devices: 1, threads: 1}}
 """
 
