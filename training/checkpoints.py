@@ -71,7 +71,7 @@ def with_arguments(model: Model, **changed: Any) -> Model:
 def network_of(run: Run) -> Network:
     """The network's name and arguments, as a bundle stores them."""
     memory = getattr(run.experiment.settings, "memory", None)
-    in_channels = 1 if memory is None else input_channels(1, run.parts.classes, memory=memory)
+    in_channels = run.parts.in_channels if memory is None else input_channels(1, run.parts.classes, memory=memory)
     arguments = dict(run.parts.network_arguments(in_channels))
     return Network(run.parts.network_settings.name, arguments)
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.ops.selective_scan import Backend, selective_scan
 from NoisyLabelSegLib.ops.selective_scan_reference import selective_scan_reference
+from training.benchmarks.neighbourhood import resident
 
 CHANNELS, STATES, THREADS = 64, 16, 2
 LENGTHS = (4096, 16384)
@@ -51,7 +51,7 @@ def parallel_scan(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> 
 def main() -> None:
     """Print times, peaks of extra memory, and errors to float64, each as a ratio or relative to the largest value."""
     torch.set_num_threads(THREADS)
-    console = Console()
+    console = Console(width=140)
     console.print(f"float32, batch 1, {CHANNELS} channels, {STATES} states, {THREADS} threads")
     table = Table("peer", "pass", "steps", "ours ms", "peer ms", "times as fast", "ours MB", "peer MB", "of its memory")
     for row in _rows():
@@ -80,7 +80,7 @@ def _row(name: str, peer: Scan, length: int, backward: bool) -> tuple[str, ...]:
     ours, theirs = (partial(run, scan, given, backward) for scan in (selective_scan, peer))
     slow = backward and peer is reference_loop
     ours_ms, theirs_ms = best_ms(ours, 20), best_ms(theirs, 1 if slow else 5)
-    ours_mb, theirs_mb = extra_megabytes(ours), extra_megabytes(theirs)
+    ours_mb, theirs_mb = (extra_megabytes(scan, length, backward) for scan in (selective_scan, peer))
     return (
         name,
         "forward + backward" if backward else "forward",
@@ -125,19 +125,20 @@ def best_ms(call: Callable[[], object], repeats: int) -> float:
     return 1000 * min(times)
 
 
-def extra_megabytes(call: Callable[[], object]) -> float:
-    """The highest sum of what PyTorch allocated and had not yet freed."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        call()
-    with tempfile.TemporaryDirectory() as folder:
-        trace = Path(folder) / "trace.json"
-        record.export_chrome_trace(str(trace))
-        events = json.loads(trace.read_text("utf-8"))["traceEvents"]
-    total, peak = 0, 0
-    for event in sorted((e for e in events if e["name"] == "[memory]"), key=lambda e: e["ts"]):
-        total += event["args"]["Bytes"]
-        peak = max(peak, total)
-    return peak / 1e6
+def extra_megabytes(scan: Scan, length: int, backward: bool) -> float:
+    """Peak of the resident memory beyond what was there before the call, in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
+        return executor.submit(_extra_megabytes, scan, length, backward).result()
+
+
+def _extra_megabytes(scan: Scan, length: int, backward: bool) -> float:
+    torch.set_num_threads(THREADS)
+    given = inputs(length)
+    run(scan, inputs(STATES), backward)  # what is loaded at the first call is not the operator's
+    Path("/proc/self/clear_refs").write_text("5")
+    before = resident("VmRSS")
+    run(scan, given, backward)
+    return resident("VmHWM") - before
 
 
 def errors(largest_step: float) -> tuple[float, float]:

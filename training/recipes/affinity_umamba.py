@@ -52,7 +52,7 @@ class AffinityUMamba:
 
     def __init__(self, settings: AffinityUMambaSettings, parts: Parts) -> None:
         self.settings, self.parts = settings, parts
-        self.network: nn.Module = parts.network(in_channels=1)
+        self.network: nn.Module = parts.network(parts.in_channels)
         self.optimizer: Optimizer = parts.optimizer(self.network)
         self._validation: Windows | None = None
 
