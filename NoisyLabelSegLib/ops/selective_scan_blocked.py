@@ -22,7 +22,7 @@ from NoisyLabelSegLib.ops.scan_operator import chunk_count, scan_operator
 
 CHUNK = 32
 KEPT = 8  # Steps whose states the backward pass keeps at once.
-BLOCK = 2**15  # States that a thread works on at once: they fit into its cache, and PyTorch does not share out fewer.
+BLOCK = 2**16  # States that a thread works on at once: they fit into its cache, and PyTorch shares them out.
 
 
 def _forward(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
@@ -31,7 +31,7 @@ def _forward(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> tuple
     b, c, rate = _split(b), _split(c), _rate(a)
     first = _first_states(x, step, b, rate)
     # From here on, each step's output takes the place of its input.
-    for rows, group in _parts(first, b.shape[2]):
+    for rows, group in _parts(first, b.shape[2], BLOCK):
         state = first[:, rows, :, :-1].clone(memory_format=torch.contiguous_format)
         work = torch.empty_like(state)
         steps = zip(*(_unbind(m, rows) for m in (step, x)), *(_unbind(m, group) for m in (b, c)), strict=True)
@@ -44,7 +44,7 @@ def _forward(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> tuple
 def _first_states(x: Tensor, step: Tensor, b: Tensor, rate: Tensor) -> Tensor:
     """The state before each chunk, and that at the end."""
     last = x.new_zeros(*x.shape[1:3], rate.shape[1], x.shape[-1])
-    for rows, group in _parts(last, b.shape[2]):
+    for rows, group in _parts(last, b.shape[2], BLOCK):
         state, work = last[:, rows], torch.empty_like(last[:, rows])
         for step_k, x_k, b_k in zip(_unbind(step, rows), _unbind(x, rows), _unbind(b, group), strict=True):
             _advance(state, work, step_k, rate[rows], x_k, b_k)
@@ -54,7 +54,7 @@ def _first_states(x: Tensor, step: Tensor, b: Tensor, rate: Tensor) -> Tensor:
 def _last_adjoints(gy: Tensor, step: Tensor, c: Tensor, rate: Tensor) -> Tensor:
     """The gradient of each chunk's last state that the chunks behind it give."""
     coming = gy.new_zeros(*gy.shape[1:3], rate.shape[1], gy.shape[-1])
-    for rows, group in _parts(coming, c.shape[2]):
+    for rows, group in _parts(coming, c.shape[2], BLOCK):
         adjoint, decay = coming[:, rows], torch.empty_like(coming[:, rows])
         steps = zip(_unbind(step, rows), _unbind(gy, rows), _unbind(c, group), strict=True)
         for step_k, gy_k, c_k in reversed(list(steps)):
@@ -92,7 +92,7 @@ def _backward(
     b, c, rate = _split(b), _split(c), _rate(a)
     last = _last_adjoints(dx, step, c, rate)
     da, db, dc = torch.zeros_like(a), torch.zeros_like(b), torch.zeros_like(c)
-    for rows, group in _parts(first, b.shape[2]):
+    for rows, group in _parts(first, b.shape[2], BLOCK // 2):
         own, shared = (m[:, :, rows] for m in (x, step, dx)), (m[:, :, group] for m in (b, c, db, dc))
         da[rows] = _part_backward(_Steps(*own, *shared), rate[rows], first[:, rows, :, :-1], last[:, rows])
     du, ddelta = _join(dx.squeeze(3), length), _join(x.squeeze(3), length)
@@ -113,8 +113,11 @@ class _Steps(NamedTuple):
 
 
 def _part_backward(part: _Steps, rate: Tensor, first: Tensor, last: Tensor) -> Tensor:
-    """Writes the part's gradients and returns A's: a few steps at a time, so that few states are kept."""
-    state, adjoint = (m.clone(memory_format=torch.contiguous_format) for m in (first, last))
+    """Writes the part's gradients and returns A's: a few steps at a time, so that few states are kept.
+
+    ``last`` becomes what arrives before the chunks.
+    """
+    state = first.clone(memory_format=torch.contiguous_format)
     work, da = torch.empty_like(state), torch.zeros_like(state)
     pieces, states = [_Steps(*piece) for piece in zip(*(m.split(KEPT) for m in part), strict=True)], [state]
     for piece in pieces[:-1]:
@@ -122,27 +125,28 @@ def _part_backward(part: _Steps, rate: Tensor, first: Tensor, last: Tensor) -> T
         for k, step in enumerate(piece.step):
             _advance(states[-1], work, step, rate, piece.x[k], piece.b[k])
     while pieces:
-        _steps_backward(pieces.pop(), rate, states.pop(), adjoint, da, work)
+        _steps_backward(pieces.pop(), rate, states.pop(), last, da, work)
     return da.sum(dim=(0, 3))
 
 
 def _steps_backward(p: _Steps, rate: Tensor, state: Tensor, adjoint: Tensor, da: Tensor, work: Tensor) -> None:
     """From the state before the steps and the adjoint after them, which becomes that before them; adds to ``da``."""
+    p.dc.addcmul_((p.gy * p.x).sum(dim=2, keepdim=True), p.b)
     decayed = state.new_empty(len(p.x), *state.shape)
-    for k, kept in enumerate(decayed):
-        torch.mul(p.step[k], rate, out=work)
+    steps = list(zip(decayed.unbind(), *(m.unbind() for m in p), strict=True))
+    for kept, x, step, _, b, *_ in steps:
+        torch.mul(step, rate, out=work)
         torch.mul(state, work.exp2_(), out=kept)
-        torch.addcmul(kept, p.x[k], p.b[k], out=state)
-    for k, kept in reversed(list(enumerate(decayed))):
-        p.dc[k] += torch.sum(torch.mul(kept, p.gy[k], out=work), dim=1, keepdim=True)
-        p.dc[k].addcmul_((p.gy[k] * p.x[k]).sum(dim=1, keepdim=True), p.b[k])
-        adjoint.addcmul_(p.gy[k], p.c[k])
-        torch.sum(torch.mul(adjoint, p.b[k], out=work), dim=2, keepdim=True, out=p.gy[k])
-        p.db[k] += torch.sum(torch.mul(adjoint, p.x[k], out=work), dim=1, keepdim=True)
+        torch.addcmul(kept, x, b, out=state)
+    for kept, x, step, gy, b, c, db, dc in reversed(steps):
+        dc += torch.sum(torch.mul(kept, gy, out=work), dim=1, keepdim=True)
+        adjoint.addcmul_(gy, c)
+        torch.sum(torch.mul(adjoint, b, out=work), dim=2, keepdim=True, out=gy)
+        db += torch.sum(torch.mul(adjoint, x, out=work), dim=1, keepdim=True)
         kept.mul_(adjoint)
-        da.addcmul_(kept, p.step[k])
-        torch.sum(kept.mul_(rate), dim=2, keepdim=True, out=p.x[k])
-        torch.mul(p.step[k], rate, out=work)
+        da.addcmul_(kept, step)
+        torch.sum(kept.mul_(rate), dim=2, keepdim=True, out=x)
+        torch.mul(step, rate, out=work)
         adjoint.mul_(work.exp2_())
 
 
@@ -169,11 +173,11 @@ def _unbind(sequence: Tensor, part: slice) -> tuple[Tensor, ...]:
     return sequence[:, :, part].unbind()
 
 
-def _parts(state: Tensor, groups: int) -> list[tuple[slice, slice]]:
+def _parts(state: Tensor, groups: int, size: int) -> list[tuple[slice, slice]]:
     """Blocks of channels, each within a group, and that group."""
     batch, channels, states, count = state.shape
     width = channels // groups
-    block = max(1, BLOCK * torch.get_num_threads() // (batch * states * count))
+    block = max(1, size * torch.get_num_threads() // (batch * states * count))
     return [
         (slice(start, min(start + block, end)), slice(group, group + 1))
         for group, end in enumerate(range(width, channels + 1, width))

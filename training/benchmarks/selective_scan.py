@@ -79,7 +79,7 @@ def _row(name: str, peer: Scan, length: int, backward: bool) -> tuple[str, ...]:
     given = inputs(length)
     ours, theirs = (partial(run, scan, given, backward) for scan in (selective_scan, peer))
     slow = backward and peer is reference_loop
-    ours_ms, theirs_ms = best_ms(ours, 20), best_ms(theirs, 1 if slow else 5)
+    ours_ms, theirs_ms = best_ms(ours, 20), best_ms(theirs, 3 if slow else 5)
     ours_mb, theirs_mb = (extra_megabytes(scan, length, backward) for scan in (selective_scan, peer))
     return (
         name,
