@@ -42,8 +42,7 @@ def refine_files(
     if given is not None and not outputs.keeps_overlaps:
         given.label_map()  # refuses overlapping segments before the computation rather than after it
     result = refine(picture, given, model, settings, progress)
-    names = {"image": _name(image), "mask": _name(mask) if mask else None}
-    result = replace(result, provenance={**names, **result.provenance})
+    result = _with_origin(result, image=image, mask=mask)
     return result, outputs.write(result)
 
 
@@ -69,8 +68,7 @@ def uncertainty_files(
     picture = _read_image(image)
     given = read_segmentation(labels) if labels else None
     result = map_uncertainty(picture, given, model, settings, progress)
-    names = {"image": _name(image), "labels": _name(labels) if labels else None}
-    result = replace(result, provenance={**names, **result.provenance})
+    result = _with_origin(result, image=image, labels=labels)
     return result, outputs.write(result)
 
 
@@ -78,6 +76,12 @@ def _read_image(path: Path) -> sitk.Image:
     if path.name.lower().endswith(".seg.nrrd"):
         raise InputError(f"{path} is a segmentation: give the image first, then the mask.")
     return read_image(path)
+
+
+def _with_origin(result: Result, **files: Path | None) -> Result:
+    """The result with the names of the files that it was made of."""
+    names = {key: _name(path) if path else None for key, path in files.items()}
+    return replace(result, provenance={**names, **result.provenance})
 
 
 def _name(path: Path) -> str:

@@ -262,17 +262,12 @@ def _calibrate(options: argparse.Namespace) -> None:
         models[options.model] = load_model(options.model, "cpu")
     for file in [] if options.model else [options.experiment, *options.against]:
         overrides = options.set if file == options.experiment else []
-        run, name = (
-            _read_run(options, file, options.seed, overrides),
-            run_name(file, small=options.small, overrides=overrides),
-        )
-        plain = as_model(run)
+        run = _read_run(options, file, options.seed, overrides)
+        name, plain = run_name(file, small=options.small, overrides=overrides), as_model(run)
         models[name] = plain
         models[f"{name}, calibrated"] = with_arguments(plain, **fitted_temperatures(plain, run.parts))
     every = [calibrate.measure(name, model, dataset, options.split) for name, model in models.items()]
-    target = (
-        options.runs / f"{'-vs-'.join(one.name for one in every[:1])}-seed{options.seed}-{options.split}-calibration"
-    )
+    target = options.runs / f"{every[0].name}-seed{options.seed}-{options.split}-calibration"
     write_figures(target.with_suffix(".json"), calibrate.tell(every))
     calibrate.write_diagram(every, target.with_suffix(".svg"), f"{dataset.name}, {options.split} part")
     print(f"figures in {target}.json, reliability in {target}.svg")

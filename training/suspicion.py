@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -57,8 +57,8 @@ def suspected(model: Model, dataset: DataSet, threshold: float, limit: int = 0) 
 
 def _found(model: Model, case: Case, threshold: float) -> Found:
     image = read_image(case.image)
-    given = expert_labels(case, image)
-    labels, truth = (sitk.GetArrayFromImage(m) for m in (given, sitk.ReadImage(str(case.clean))))
+    given, clean = expert_labels(case, image), expert_labels(replace(case, label=case.clean), image)
+    labels, truth = sitk.GetArrayFromImage(given), sitk.GetArrayFromImage(clean)
     result = map_uncertainty(image, as_segmentation(given, model), model)
     score = sitk.GetArrayFromImage(result.maps["suspect"])
     planted = labels != truth

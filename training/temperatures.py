@@ -11,8 +11,8 @@ from NoisyLabelSegLib.calibration import RegionName
 from NoisyLabelSegLib.inference.model import Model
 from NoisyLabelSegLib.methods.affinity_umamba import branches_of
 from NoisyLabelSegLib.temperature import fit_temperature, sampled_voxels
+from training.recipes.image_alone import NO_MASK
 from training.recipes.parts import Parts
-from training.recipes.supervised import NO_MASK
 
 REGION: RegionName = "predicted"
 

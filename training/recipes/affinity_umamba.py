@@ -12,16 +12,14 @@ from dataclasses import dataclass
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
 from NoisyLabelSegLib.methods.affinity_umamba import Conflict, Fallback, Relabelled, branches_of, refine_labels
 from NoisyLabelSegLib.ops.neighbourhood import neighbour_counts
-from training.data.windows import Windows
 from training.losses.affinity import LARGEST_MARGIN, Margin, affinity_loss, margin_loss
 from training.losses.discrepancy import dice_cross_entropy
-from training.recipes.parts import Parts, unwrapped, validation_dice
-from training.recipes.supervised import NO_MASK
+from training.recipes.image_alone import ImageAlone
+from training.recipes.parts import Parts
 
 
 @dataclass(frozen=True)
@@ -47,17 +45,12 @@ class AffinityUMambaSettings:
     lalr_from: int = 0
 
 
-class AffinityUMamba:
+class AffinityUMamba(ImageAlone):
     """See the module's text."""
 
     def __init__(self, settings: AffinityUMambaSettings, parts: Parts) -> None:
-        self.settings, self.parts = settings, parts
-        self.network: nn.Module = parts.network(parts.in_channels)
-        self.optimizer: Optimizer = parts.optimizer(self.network)
-        self._validation: Windows | None = None
-
-    def training_data(self) -> Windows:
-        return self.parts.windows("train", NO_MASK, augment=True)
+        super().__init__(parts)
+        self.settings = settings
 
     def step(self, batch: Mapping[str, Tensor], epoch: int, fabric: Fabric) -> dict[str, Tensor]:
         settings, given = self.settings, batch["expert"]
@@ -82,16 +75,6 @@ class AffinityUMamba:
         if epoch < self.settings.lalr_from:
             return Relabelled(given, torch.zeros_like(given, dtype=torch.bool))
         return refine_labels(am.detach(), cnn.detach(), given, self.settings.conflict, self.settings.fallback)
-
-    def validate(self) -> dict[str, float]:
-        self._validation = self._validation or self.parts.windows("val", NO_MASK, augment=False)
-        network, classes = unwrapped(self.network), self.parts.classes
-        device = next(network.parameters()).device
-
-        def predict(image: Tensor, start: Tensor) -> Tensor:
-            return branches_of(network(image), classes)[0].argmax(dim=1)
-
-        return {"score": validation_dice(self._validation, self.parts, device, predict)}
 
 
 def supervision(outputs: Sequence[Sequence[Tensor]], labels: Tensor) -> Tensor:
