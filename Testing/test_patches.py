@@ -18,8 +18,8 @@ from NoisyLabelSegLib.inference.preprocessing import Intensity, Preprocessing
 from training.data.cases import Case, DataSet
 from training.data.patches import Patches
 from training.data.windows import Augmentation, EpochSampler, Starts, Windows
-from training.recipes.parts import NetworkSettings, OptimizerSettings, Parts, validation_dice
 from training.recipes.image_alone import NO_MASK
+from training.recipes.parts import NetworkSettings, OptimizerSettings, Parts, validation_dice
 
 STILL: dict[str, Any] = {"flips": (), "affine": 0.0}
 THREE = Preprocessing(3, (8, 16, 16), 0, (), 8)
