@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any
 from NoisyLabelSegLib.errors import InputError
 
 if TYPE_CHECKING:
-    from training.checkpoints import Run
-    from training.data.cases import DataSet
     from training.evaluate import Subject
-    from training.experiment import Experiment
+    from training.trainings import Training
 
 RUNS, DATA = Path("runs"), Path("data")
 
@@ -34,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     prepare = commands.add_parser("prepare", help="make a dataset.json of a public data set's files")
-    prepare.add_argument("adapter", help="lidc, hippocampus, acdc, or of a convention: nnunet, msd")
+    prepare.add_argument("adapter", help="one of training.data.adapters, or of a convention: nnunet, msd")
     prepare.add_argument("source", type=Path, help="the published files' folder")
     prepare.add_argument("--name", help="name of the prepared data set (the adapter's)")
     prepare.add_argument("--val", type=float, help="share of the patients in the validation part (the adapter's)")
@@ -73,6 +71,13 @@ def _parser() -> argparse.ArgumentParser:
     calibrate.add_argument("--model", help="measure this bundle (a name or a folder) on the experiment's data instead")
     calibrate.add_argument("--split", choices=("val", "test"), default="test")
     calibrate.set_defaults(command=_calibrate)
+
+    table = commands.add_parser("table", help="train what a table of experiments lacks, measure it, print the table")
+    table.add_argument("table", type=Path, help="a YAML of training/configs/tables")
+    table.add_argument("--row", action="append", default=[], help="this row alone; may be repeated")
+    table.add_argument("--split", choices=("val", "test"), default="test")
+    _places_arguments(table)
+    table.set_defaults(command=_table)
 
     suspects = commands.add_parser(
         "suspects", help="measure how well planted label noise is found in the training part"
@@ -118,8 +123,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _experiment_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("experiment", type=Path, help="a YAML of training/configs")
-    parser.add_argument("--small", action="store_true", help="the setting for a small machine")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
+    _places_arguments(parser)
+
+
+def _places_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--small", action="store_true", help="the setting for a small machine")
     parser.add_argument("--data", type=Path, default=DATA, help="folder of prepared data sets (data)")
     parser.add_argument("--runs", type=Path, default=RUNS, help="folder of training runs (runs)")
 
@@ -158,49 +167,16 @@ def _plant(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from training.engine import Engine
-    from training.experiment import read_experiment
-    from training.runs import write_settings
-
-    experiment = read_experiment(options.experiment, small=options.small, overrides=options.set)
-    folder = _folder(options, options.experiment, options.seed, options.set)
-    parts = experiment.parts(options.data, options.seed, options.limit)
-    engine = Engine(experiment.make(parts), experiment.engine, folder, options.seed)
-    engine.fabric.launch()
-    first = engine.fabric.is_global_zero
-    write_settings(folder, experiment, options.seed, options.limit, write=first)
-    if first:
-        _warn_of_other_starts(experiment, parts.dataset)
-    best = engine.run()
-    if first:
-        print(f"best validation score {best:.4f}; weights in {folder / 'best.ckpt'}")
+    training = _training(options, options.experiment, options.seed, options.set)
+    best = training.train(options.limit)
+    if best is not None:
+        print(f"best validation score {best:.4f}; weights in {training.folder / 'best.ckpt'}")
 
 
-def _warn_of_other_starts(experiment: Experiment, dataset: DataSet) -> None:
-    from training.checkpoints import simulated_starts
+def _training(options: argparse.Namespace, experiment: Path, seed: int, overrides: list[str]) -> Training:
+    from training.trainings import Training
 
-    simulated, kept = simulated_starts(experiment), dataset.simulation.get("warp")
-    if simulated and kept and abs(simulated.warp - kept) > 0.1 * kept:
-        said = f"settings.starts.simulated.warp is {simulated.warp:g}, the data set's coarse masks have {kept:.3g}"
-        print(f"warning: {said}", file=sys.stderr)
-
-
-def _folder(options: argparse.Namespace, experiment: Path, seed: int, overrides: list[str]) -> Path:
-    from training.runs import run_name
-
-    name = run_name(experiment, small=options.small, overrides=overrides)
-    folder: Path = options.runs / f"{name}-seed{seed}"
-    return folder
-
-
-def _read_run(options: argparse.Namespace, experiment_file: Path, seed: int, overrides: list[str]) -> Run:
-    from training.checkpoints import read_run
-    from training.experiment import read_experiment
-    from training.runs import settings_of
-
-    folder = _folder(options, experiment_file, seed, overrides)
-    experiment = settings_of(folder, read_experiment(experiment_file, small=options.small, overrides=overrides))
-    return read_run(experiment, experiment.parts(options.data, seed), folder)
+    return Training(experiment, options.small, tuple(overrides), seed, options.data, options.runs)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -235,7 +211,7 @@ def _subjects(options: argparse.Namespace, file: Path, overrides: list[str], bun
         experiment = read_experiment(file, small=options.small, overrides=overrides)
         return [subject_of_bundle(bundle, experiment, options.data, options.runs, options.update)]
     name = run_name(file, small=options.small, overrides=overrides)
-    runs = [_read_run(options, file, seed, overrides) for seed in options.seeds]
+    runs = [_training(options, file, seed, overrides).read() for seed in options.seeds]
     return [subject_of_run(run, name, options.update) for run in runs]
 
 
@@ -262,7 +238,7 @@ def _calibrate(options: argparse.Namespace) -> None:
         models[options.model] = load_model(options.model, "cpu")
     for file in [] if options.model else [options.experiment, *options.against]:
         overrides = options.set if file == options.experiment else []
-        run = _read_run(options, file, options.seed, overrides)
+        run = _training(options, file, options.seed, overrides).read()
         name, plain = run_name(file, small=options.small, overrides=overrides), as_model(run)
         models[name] = plain
         models[f"{name}, calibrated"] = with_arguments(plain, **fitted_temperatures(plain, run.parts))
@@ -273,12 +249,32 @@ def _calibrate(options: argparse.Namespace) -> None:
     print(f"figures in {target}.json, reliability in {target}.svg")
 
 
+def _table(options: argparse.Namespace) -> None:
+    from training import tables
+    from training.evaluate import write_figures
+
+    table = tables.read_table(options.table)
+    where = {"small": options.small, "data": options.data, "runs": options.runs}
+    trainings = tables.trainings_of(table, options.table, options.row, **where)
+    rows = [
+        tables.Row(name, [tables.measured(training, options.split) for training in seeds])
+        for name, seeds in trainings.items()
+    ]
+    found = tables.figures(rows)
+    print(tables.as_markdown(table, found))
+    if not options.row:
+        setting = "small" if options.small else "full"
+        target = options.runs / f"{options.table.stem}-{setting}-{options.split}.json"
+        write_figures(target, found)
+        print(f"figures in {target}")
+
+
 def _suspects(options: argparse.Namespace) -> None:
     from training import suspicion
     from training.checkpoints import as_model, with_arguments
     from training.evaluate import write_figures
 
-    run = _read_run(options, options.experiment, options.seed, options.set)
+    run = _training(options, options.experiment, options.seed, options.set).read()
     figures = {}
     for score in options.score:
         model = with_arguments(as_model(run), score=score)
@@ -298,7 +294,7 @@ def _predict(options: argparse.Namespace) -> None:
     from training.data.adapters.files import write_labels
     from training.prediction import stage_labels
 
-    run = _read_run(options, options.experiment, options.seed, options.set)
+    run = _training(options, options.experiment, options.seed, options.set).read()
     model, simulated = as_model(run), simulated_starts(run.experiment)
     targets = {case: options.output / f"{case.id}.nii.gz" for case in run.parts.dataset.part(options.split)}
     if there := [target for target in targets.values() if target.exists()]:
@@ -312,7 +308,7 @@ def _predict(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     from training.export import export
 
-    run = _read_run(options, options.experiment, options.seed, options.set)
+    run = _training(options, options.experiment, options.seed, options.set).read()
     bundle = export(run, options.card, options.models, overwrite=options.overwrite)
     megabytes = bundle.description.weights.bytes / 1e6
     print(f"{bundle.folder}: {megabytes:.2f} MB of weights")

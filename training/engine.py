@@ -93,6 +93,19 @@ class _State:
     stale: int = 0
 
 
+def finished(folder: Path, settings: EngineSettings) -> bool:
+    """Whether the run in a folder has gone through all its epochs, or was stopped early."""
+    path = folder / "last.ckpt"
+    if not path.is_file():
+        return False
+    state = _State(**torch.load(path, map_location="cpu", weights_only=True)["state"])
+    return state.epoch >= settings.epochs or _stale(state, settings)
+
+
+def _stale(state: _State, settings: EngineSettings) -> bool:
+    return bool(settings.patience) and state.stale >= settings.patience
+
+
 class Engine:
     """Runs a recipe in a folder: ``last.ckpt``, ``best.ckpt``, ``log.jsonl`` and TensorBoard's files."""
 
@@ -129,7 +142,7 @@ class Engine:
         writer = SummaryWriter(str(self.folder)) if self.fabric.is_global_zero else None
         with self._progress() as progress:
             task = progress.add_task("training", total=self.settings.epochs, completed=self.state.epoch, figures="")
-            while self.state.epoch < self.settings.epochs and not self._stale():
+            while self.state.epoch < self.settings.epochs and not _stale(self.state, self.settings):
                 figures = self._epoch(data, writer)
                 progress.update(task, advance=1, figures=" ".join(f"{k} {v:.4f}" for k, v in figures.items()))
         if writer:
@@ -202,9 +215,6 @@ class Engine:
             self.state.best, self.state.stale = figures["score"], 0
             self._save("best.ckpt")
         return figures
-
-    def _stale(self) -> bool:
-        return bool(self.settings.patience) and self.state.stale >= self.settings.patience
 
     def _save(self, name: str) -> None:
         if not all(bool(weight.isfinite().all()) for weight in self.recipe.network.parameters()):

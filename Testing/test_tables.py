@@ -1,0 +1,115 @@
+"""Tables of experiments: what is missing is trained and measured once, the rows are compared with the first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from filelock import FileLock
+
+from training import trainings
+from training.__main__ import main
+
+EXPERIMENT = """\
+recipe: supervised
+data: tiny
+preprocessing:
+  {dimensions: 3, window: [16, 32, 32], margin: 0, intensity: {rule: z-score, scope: case}, sliding: true}
+augmentation: {jitter: 0}
+network: {name: unet, arguments: {features: [4, 4, 4, 4, 4, 4]}}
+optimizer: {name: AdamW, learning_rate: 3.0e-2}
+engine: {epochs: 1, batch_size: 2, accelerator: cpu, devices: 1, threads: 1}
+"""
+TABLE = {
+    "title": "network",
+    "set": ["engine.batch_size=3"],
+    "seeds": [0, 1],
+    "columns": ["dice", "foreground.ece", "parameters"],
+    "rows": {
+        "narrow": {"experiment": "tiny.yaml"},
+        "trained for longer": {"experiment": "tiny.yaml", "set": ["engine.epochs=2"]},
+    },
+}
+
+
+@pytest.fixture
+def table(tmp_path: Path, tiny_dataset: Path) -> Callable[..., int]:
+    (tmp_path / "tiny.yaml").write_text(EXPERIMENT, encoding="utf-8")
+    (tmp_path / "table.yaml").write_text(yaml.safe_dump(TABLE, sort_keys=False), encoding="utf-8")
+    where = ["--data", str(tiny_dataset), "--runs", str(tmp_path / "runs"), "--split", "val"]
+    threads = torch.get_num_threads()
+
+    def run(*more: str) -> int:
+        code = main(["table", str(tmp_path / "table.yaml"), *where, *more])
+        torch.set_num_threads(threads)
+        return code
+
+    return run
+
+
+def test_a_table_trains_and_measures_once(
+    table: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert table() == 0
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert [line.split(" | ")[0].strip("| ") for line in printed if "---" not in line] == [
+        "network",
+        "narrow",
+        "trained for longer",
+    ]
+    assert all(line.count("|") == printed[0].count("|") for line in printed)
+    figures = json.loads((tmp_path / "runs" / "table-full-val.json").read_text("utf-8"))
+    assert [len(row["seeds"]) for row in figures.values()] == [2, 2]
+    assert "p" in figures["trained for longer"] and "p" not in figures["narrow"]
+    assert figures["narrow"]["seeds"][0]["dice"] != figures["narrow"]["seeds"][1]["dice"], "seeds differ"
+
+    monkeypatch.setattr(trainings.Engine, "run", lambda *_: pytest.fail("it was trained already"))
+    monkeypatch.setattr("training.calibrate.measure", lambda *_: pytest.fail("it was measured already"))
+    assert table() == 0
+
+
+def test_a_row_can_be_made_by_itself(table: Callable[..., int], tmp_path: Path) -> None:
+    assert table("--row", "trained for longer") == 0
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {
+        f"tiny-full-engine.batch_size=3-engine.epochs=2-seed{seed}" for seed in (0, 1)
+    }, "no other row, and no table of a part"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"rows": {"narrow": {"experimnt": "tiny.yaml"}}}, "experimnt"),
+        ({"rows": {"narrow": {"experiment": "none.yaml"}}}, "none.yaml"),
+        ({"columns": ["dise"], "seeds": [0]}, "no figure 'dise'"),
+        ({"seed": [1]}, "seed"),
+    ],
+)
+def test_what_a_table_does_not_know_is_said(
+    change: dict[str, object],
+    said: str,
+    table: Callable[..., int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "table.yaml").write_text(yaml.safe_dump({**TABLE, **change}, sort_keys=False), encoding="utf-8")
+    assert table() == 2
+    assert said in capsys.readouterr().err
+
+
+def test_an_unknown_row_is_said(table: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert table("--row", "wide") == 2
+    assert "its rows are narrow, trained for longer" in capsys.readouterr().err
+
+
+def test_a_run_that_another_process_trains_is_left_alone(
+    table: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "runs" / "tiny-full-engine.batch_size=3-seed0"
+    folder.mkdir(parents=True)
+    with FileLock(folder / "training.lock"):
+        assert table() == 2
+    assert "is being trained by another process" in capsys.readouterr().err

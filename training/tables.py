@@ -1,0 +1,154 @@
+"""A table of experiments: a YAML names its rows; what is missing is trained and measured, what is there is read.
+
+    title: what the table shows
+    rows:
+      a name: {experiment: ../configs/FILE.yaml, set: [KEY=VALUE, ...]}
+    set: [KEY=VALUE, ...]        # of every row
+    seeds: [0, 1, 2]
+    columns: [dice, hd95, foreground.ece]
+
+Paths are relative to the file. The first row is what the others are compared with, patient by patient.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+from NoisyLabelSegLib.errors import InputError
+from training import calibrate
+from training.checkpoints import as_model
+from training.data.cases import Split
+from training.engine import finished
+from training.evaluate import paired, write_figures
+from training.trainings import Training
+
+# What stands above a column, for the figures that have no name of their own.
+HEADINGS = {"dice": "Dice", "hd95": "HD95 (mm)", "assd": "ASSD (mm)", "iou": "IoU", "minutes": "training (min)"}
+
+
+@dataclass(frozen=True)
+class RowSettings:
+    """A row: an experiment's file and what is changed in it."""
+
+    experiment: str
+    set: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class TableSettings:
+    """See the module's text. Columns are figures of `training.calibrate`, ``parameters`` or ``minutes``."""
+
+    title: str
+    rows: dict[str, RowSettings]
+    set: list[str] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=lambda: [0])
+    columns: list[str] = field(default_factory=lambda: ["dice", "iou", "hd95", "assd"])
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row's name and what was measured of each seed: `figures` and, case by case, `rows`."""
+
+    name: str
+    seeds: list[dict[str, Any]]
+
+
+def read_table(path: Path) -> TableSettings:
+    """Read a table's YAML; an `InputError` for what it does not know."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(TableSettings)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings = parser.instantiate_classes(parser.parse_object(values))
+        return TableSettings(**vars(settings))
+    except (OSError, yaml.YAMLError, ArgumentError, TypeError, ValueError) as error:
+        raise InputError(f"The table '{path}' cannot be used: {' '.join(str(error).split())}") from error
+
+
+def trainings_of(
+    table: TableSettings, path: Path, names: Sequence[str], *, small: bool, data: Path, runs: Path
+) -> dict[str, list[Training]]:
+    """The trainings of each row, one a seed.
+
+    Args:
+        table, path: the table and its file.
+        names: the rows that are wanted; none wants all.
+        small, data, runs: see `Training`.
+    """
+    if unknown := set(names) - table.rows.keys():
+        raise InputError(f"'{path}' has no row '{min(unknown)}'; its rows are {', '.join(table.rows)}.")
+    return {
+        name: [
+            Training(path.parent / row.experiment, small, (*table.set, *row.set), seed, data, runs)
+            for seed in table.seeds
+        ]
+        for name, row in table.rows.items()
+        if not names or name in names
+    }
+
+
+def measured(training: Training, split: Split) -> dict[str, Any]:
+    """A run's `figures` and `rows` on a part of its data set; trained and measured if that was not done yet."""
+    if not finished(training.folder, training.experiment().engine):
+        training.train()
+    run = training.read()
+    path = training.folder / f"measured-{split}-{run.fingerprint}.json"
+    if not path.is_file():
+        found = calibrate.measure(training.name, as_model(run), run.parts.dataset, split)
+        cost = {"parameters": sum(t.numel() for t in run.state_dict.values()), "minutes": _minutes(training.folder)}
+        write_figures(path, {"figures": {**found.figures(), **cost}, "rows": found.rows})
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def _minutes(folder: Path) -> float:
+    """How long the run's epochs took, their validations left out."""
+    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return sum(json.loads(line).get("seconds", 0) for line in lines) / 60
+
+
+def figures(rows: Sequence[Row]) -> dict[str, Any]:
+    """All seeds' figures of every row and, from the second row on, the comparison with the first."""
+    first = [seed["rows"] for seed in rows[0].seeds]
+    found: dict[str, dict[str, Any]] = {}
+    for number, row in enumerate(rows):
+        found[row.name] = {"seeds": [seed["figures"] for seed in row.seeds]}
+        if number:
+            difference, p = paired([seed["rows"] for seed in row.seeds], first)
+            found[row.name] |= {"dice_by_patient": difference, "p": p}
+    return found
+
+
+def as_markdown(table: TableSettings, found: Mapping[str, Any]) -> str:
+    """The table as Markdown: means over the seeds, with their standard deviation where there are several."""
+    headings = [HEADINGS.get(column, column.replace(".", " ").replace("ece", "ECE")) for column in table.columns]
+    lines = [f"| {table.title} | {' | '.join(headings)} | Dice by patient against the first (p) |"]
+    lines.append("|---" * (len(headings) + 2) + "|")
+    for name, row in found.items():
+        cells = [_cell(row["seeds"], column) for column in table.columns]
+        cells.append(f"{row['dice_by_patient']:+.4f} ({row['p']:.2g})" if "p" in row else "")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(seeds: Sequence[Mapping[str, Any]], column: str) -> str:
+    values = []
+    for seed in seeds:
+        value: Any = seed
+        for key in column.split("."):
+            if not isinstance(value, dict) or key not in value:
+                raise InputError(f"There is no figure '{column}' to make a column of.")
+            value = value[key]
+        values.append(float(value))
+    mean = float(np.mean(values))
+    if mean >= 100:
+        return f"{mean:,.0f}"
+    return f"{mean:.4f}" + (f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else "")

@@ -1,0 +1,92 @@
+"""A training by its experiment's file: run it, or read what it has learnt."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from NoisyLabelSegLib.errors import InputError
+from training.checkpoints import Run, read_run, simulated_starts
+from training.data.cases import DataSet
+from training.engine import Engine
+from training.experiment import Experiment, read_experiment
+from training.runs import run_name, settings_of, write_settings
+
+
+@dataclass(frozen=True)
+class Training:
+    """One run of an experiment.
+
+    Attributes:
+        file: the experiment's YAML.
+        small: whether its section ``small`` applies.
+        overrides: ``key.subkey=value`` texts that win over the file.
+        seed: of everything random.
+        data: the folder of prepared data sets.
+        runs: the folder of training runs.
+    """
+
+    file: Path
+    small: bool
+    overrides: tuple[str, ...]
+    seed: int
+    data: Path
+    runs: Path
+
+    @property
+    def name(self) -> str:
+        """What the run is called but for its seed."""
+        return run_name(self.file, small=self.small, overrides=self.overrides)
+
+    @property
+    def folder(self) -> Path:
+        """Where its checkpoints lie."""
+        return self.runs / f"{self.name}-seed{self.seed}"
+
+    def experiment(self) -> Experiment:
+        """The settings as the file has them now."""
+        return read_experiment(self.file, small=self.small, overrides=self.overrides)
+
+    def train(self, limit: int = 0) -> float | None:
+        """Train, or go on; returns the best validation score, and None in all processes but the first.
+
+        Args:
+            limit: takes this many cases a part, for a quick look; 0 takes all.
+        """
+        experiment = self.experiment()
+        parts = experiment.parts(self.data, self.seed, limit)
+        engine = Engine(experiment.make(parts), experiment.engine, self.folder, self.seed)
+        engine.fabric.launch()
+        first = engine.fabric.is_global_zero
+        write_settings(self.folder, experiment, self.seed, limit, write=first)
+        if first:
+            _warn_of_other_starts(experiment, parts.dataset)
+        with self._alone() if first else nullcontext():
+            best = engine.run()
+        return best if first else None
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Two processes that write the same checkpoints would spoil them."""
+        try:
+            with FileLock(self.folder / "training.lock", blocking=False):
+                yield
+        except Timeout as error:
+            raise InputError(f"The run in '{self.folder}' is being trained by another process: wait for it.") from error
+
+    def read(self) -> Run:
+        """The weights of the best validation score; an `InputError` when there are none."""
+        experiment = settings_of(self.folder, self.experiment())
+        return read_run(experiment, experiment.parts(self.data, self.seed), self.folder)
+
+
+def _warn_of_other_starts(experiment: Experiment, dataset: DataSet) -> None:
+    simulated, kept = simulated_starts(experiment), dataset.simulation.get("warp")
+    if simulated and kept and abs(simulated.warp - kept) > 0.1 * kept:
+        said = f"settings.starts.simulated.warp is {simulated.warp:g}, the data set's coarse masks have {kept:.3g}"
+        print(f"warning: {said}", file=sys.stderr)
