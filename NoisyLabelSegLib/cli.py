@@ -118,6 +118,15 @@ def _add_uncertainty(parser: argparse.ArgumentParser) -> None:
     add("labels", type=Path, nargs="?", metavar="LABELS", help="3D Slicer's .seg.nrrd or a label map")
     add("-m", "--model", required=True, help="a model's name (see 'noisylabelseg models') or its folder")
     add("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for all files, made when missing")
+    add(
+        "--channel",
+        type=Path,
+        dest="channels",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a further channel on IMAGE's grid, for models of several; repeated in the model's order",
+    )
     add("--mirror", action="store_true", help="average the predictions for mirrored images; slower")
     add("--segments", nargs="+", action="extend", default=[], metavar="NAME", help="doubt these only; default: all")
     _add_device(parser)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def refine_files(
 
 
 def uncertainty_files(
-    image: Path,
+    images: Sequence[Path],
     labels: Path | None,
     model: Model,
     settings: UncertaintySettings,
@@ -57,7 +58,7 @@ def uncertainty_files(
     """Read, map the uncertainty and write; return the result and the files written.
 
     Args:
-        image: an image file or a folder of DICOM slices.
+        images: an image file or a folder of DICOM slices, and one for each further channel.
         labels: a segmentation file, or None.
         model, settings, progress: see `pipeline.map_uncertainty`.
         outputs: already prepared, see `UncertaintyOutputs.prepared`.
@@ -65,10 +66,11 @@ def uncertainty_files(
     Raises:
         InputError: when something given cannot be used or written; then no file has been written.
     """
-    picture = _read_image(image)
+    picture, *channels = map(_read_image, images)
     given = read_segmentation(labels) if labels else None
-    result = map_uncertainty(picture, given, model, settings, progress)
-    result = _with_origin(result, image=image, labels=labels)
+    result = map_uncertainty(picture, given, model, settings, progress, channels)
+    further = {f"channel_{number}": path for number, path in enumerate(images[1:], 2)}
+    result = _with_origin(result, image=images[0], **further, labels=labels)
     return result, outputs.write(result)
 
 

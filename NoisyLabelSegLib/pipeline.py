@@ -5,6 +5,7 @@ The graphical interface, the command line and Python call the same function.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import SimpleITK as sitk
@@ -12,6 +13,7 @@ import SimpleITK as sitk
 from NoisyLabelSegLib.assembly import assemble
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.grid import Grid
+from NoisyLabelSegLib.images import same_grid
 from NoisyLabelSegLib.inference.checks import EMPTY_MASK, on_grid
 from NoisyLabelSegLib.inference.model import Model
 from NoisyLabelSegLib.part import Part
@@ -67,6 +69,7 @@ def map_uncertainty(
     model: Model,
     settings: UncertaintySettings | None = None,
     progress: Progress = silent,
+    channels: Sequence[sitk.Image] = (),
 ) -> Result:
     """Segment an image, say how sure that is, and which given labels look wrong: `map_uncertainty_part` as images.
 
@@ -74,13 +77,18 @@ def map_uncertainty(
         image: 3D, scalar; its grid is the result's.
         segmentation: the given labels, on any grid; None when there are none.
         model, settings, progress: see `map_uncertainty_part`.
+        channels: for a model of several channels the further ones, in its order and on the image's grid.
 
     Raises:
         InputError: when something given cannot be used.
     """
+    for number, channel in enumerate(channels, 2):
+        if not same_grid(channel, image):
+            raise InputError(f"Channel {number} is not on the grid of the image: resample it first.")
+    part = Part.whole(image, channels)
     nothing = Segmentation(Grid.of(image).empty_image(), ())
     given, remarks = on_grid(segmentation or nothing, image, empty_allowed=True)
-    outcome = map_uncertainty_part(Part.whole(image), given.segments, masks_of(given), model, settings, progress)
+    outcome = map_uncertainty_part(part, given.segments, masks_of(given), model, settings, progress)
     like = Segmentation(nothing.image, tuple(replace(s, layer=0) for s in outcome.segments))
     return Result(
         image=image,

@@ -134,7 +134,7 @@ def _steps(
     prepared: Prepared, model: Model, predictor: Predictor, arguments: rerenet.Arguments
 ) -> Iterator[rerenet.Stage]:
     """Hand the crop to the method: slices are the batch of a 2D network, the volume is one item of a 3D one."""
-    image, start = torch.from_numpy(prepared.image), torch.from_numpy(prepared.labels.astype(np.int64))
+    image, start = torch.from_numpy(prepared.image[0]), torch.from_numpy(prepared.labels.astype(np.int64))
     if model.preprocessing.dimensions == 2:
         image = image.unsqueeze(1)
     else:
@@ -176,7 +176,7 @@ def _run(
     keep: bool,
 ) -> _Run:
     """One task from preprocessing to its stages; ``keep`` keeps the probabilities of all stages."""
-    prepared = prepare_part(part.grid, part.voxels, start, model.preprocessing)
+    prepared = prepare_part(part, start, model.preprocessing)
     stages: list[dict[int, Region]] = []
     volumes: list[NDArray[np.float32]] = []
     changed = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -86,12 +86,10 @@ def map_uncertainty_part(
     notes = check_part(part, description)
     given = _structures(segments, masks, settings, description)
     notes += given.remarks(part.grid, description, asked=bool(segments))
-    prepared = prepare_part(part.grid, part.voxels, given.labels, model.preprocessing)
+    prepared = prepare_part(part, given.labels, model.preprocessing)
     predictor = model.predictor(notes.append)
-    prediction, branches = _predict(
-        predictor, _network_input(prepared, model), model.classes, arguments, flips, progress
-    )
-    found = method.uncertainty(prediction, model.classes)
+    branches = _predict(predictor, _network_input(prepared, model), model.classes, arguments, flips, progress)
+    found = method.uncertainty(branches, model.classes)
     frame = prepared.frame
     maps = _maps(frame, found, given)
     stages = (given.masks, _masks(frame, _labels(found.labels), given))
@@ -102,8 +100,8 @@ def map_uncertainty_part(
         maps += (Map("suspect", "", score, 0, 1),)
         suspects = tuple(_row(rank, region, given, part.grid) for rank, region in enumerate(regions[:MOST_SUSPECTS], 1))
         notes += _number_of(regions)
-    if arguments.temperature != 1:
-        notes.append(f"Probabilities were calibrated on validation data (temperature {arguments.temperature:.3g}).")
+    if (temperature := arguments.temperatures[0]) != 1:
+        notes.append(f"Probabilities were calibrated on validation data (temperature {temperature:.3g}).")
     settled = {"mirror": settings.mirror, "segments": list(settings.segments)}
     origin = provenance(description, settled, predictor.device, time.monotonic() - started)
     return Outcome(
@@ -198,7 +196,7 @@ def _flips(
 def _network_input(prepared: Prepared, model: Model) -> Tensor:
     """Slices are the batch of a 2D network, the volume is one item of a 3D one."""
     image = torch.from_numpy(prepared.image)
-    return image.unsqueeze(1) if model.preprocessing.dimensions == 2 else image[None, None]
+    return image.transpose(0, 1) if model.preprocessing.dimensions == 2 else image[None]
 
 
 def _predict(
@@ -208,24 +206,18 @@ def _predict(
     arguments: method.Arguments,
     flips: Sequence[tuple[int, ...]],
     progress: Progress,
-) -> tuple[Tensor, Tensor]:
-    """The logarithms of calibrated probabilities, their mean over the flips: of the prediction, and of all branches."""
+) -> Tensor:
+    """The branches' logarithms of calibrated probabilities, their mean over the flips, ``B(kN)HW[D]``."""
     means: list[Tensor] = []
     for number, axes in enumerate(flips):
         predictor.report = _reporter(number, len(flips), predictor, progress)
         predictor.report(0, len(inputs))
         logits = predictor(inputs.flip(axes)).flip(axes)
-        found = [torch.softmax(part / heat, dim=1) for part, heat in _calibrated(logits, classes, arguments)]
+        branches = method.branches_of(logits, classes)
+        temperatures = arguments.temperatures_of(len(branches))
+        found = [torch.softmax(part / t, dim=1) for part, t in zip(branches, temperatures, strict=True)]
         means = [mean + new for mean, new in zip(means, found, strict=True)] if means else found
-    prediction, *branches = [(mean / len(flips)).log() for mean in means]
-    return prediction, torch.cat(branches, dim=1)
-
-
-def _calibrated(logits: Tensor, classes: int, arguments: method.Arguments) -> Iterator[tuple[Tensor, float]]:
-    """The prediction's logits and temperature, then each branch's."""
-    branches = method.branches_of(logits, classes)
-    yield branches[0], arguments.temperature
-    yield from zip(branches, arguments.temperatures_of(len(branches)), strict=True)
+    return torch.cat([(mean / len(flips)).log() for mean in means], dim=1)
 
 
 def _reporter(number: int, flips: int, predictor: Predictor, progress: Progress) -> Any:
@@ -272,7 +264,7 @@ def _suspects(
     """The score on the image's grid, and the suspect regions."""
     labels = torch.from_numpy(prepared.labels.astype(np.int64))
     labels = labels if model.preprocessing.dimensions == 2 else labels[None]
-    plain = replace(arguments, branch_temperatures=(1.0,))  # these logits are calibrated
+    plain = replace(arguments, temperatures=(1.0,))  # these logits are calibrated
     found, suggested = method.suspects(branches, labels, model.classes, plain)
     frame = prepared.frame
     score = frame.restore_region(_labels(found).astype(np.float32))

@@ -139,8 +139,8 @@ def test_branches_are_split_in_order() -> None:
 @pytest.mark.parametrize(
     ("values", "part"),
     [
-        ({"temperature": 0.0}, "temperatures"),
-        ({"branch_temperatures": [1.0, 2.0, 3.0]}, "temperatures"),
+        ({"temperatures": [0.0]}, "temperatures"),
+        ({"temperatures": [1.0, 2.0, 3.0]}, "temperatures"),
         ({"threshold": 1.0}, "threshold"),
         ({"score": "guess"}, "score"),
         ({"sigma": 1}, "unknown key 'sigma'"),

@@ -211,7 +211,7 @@ def test_crops_hold_mask_margin_and_window(
     labels[box] = 3
     voxels = np.random.default_rng(0).normal(size=image_shape).astype(np.float32)
     prepared = prepare(make_image(voxels), make_image(labels), preprocessing)
-    assert prepared.voxels.shape == prepared.labels.shape == prepared.image.shape == expected
+    assert prepared.voxels.shape == prepared.labels.shape == prepared.image.shape[1:] == expected
     assert np.array_equal(array(prepared.restore(prepared.labels)), labels)
     assert np.isfinite(prepared.image).all()
     assert voxels.min() <= prepared.voxels.min() <= prepared.voxels.max() <= voxels.max()

@@ -33,7 +33,7 @@ from NoisyLabelSegLib.worker.messages import Request, outcome_message, read_outc
 ALWAYS = {"segmentation.seg.nrrd", "entropy.nii.gz", "confidence.nii.gz", "figures.json", "report.html"}
 WITH_LABELS = ALWAYS | {"suspect.nii.gz", "suspects.csv", "probability_nodule.nii.gz"}
 # Soft, so that an untrained network is unsure; low, so that it doubts.
-METHOD: dict[str, Any] = {"temperature": 50.0, "branch_temperatures": [50.0, 20.0], "threshold": 0.2}
+METHOD: dict[str, Any] = {"temperatures": [50.0, 20.0], "threshold": 0.2}
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +237,7 @@ def test_empty_labels_are_a_note(work: Path, capsys: pytest.CaptureFixture[str])
     ("key", "value", "sentence"),
     [
         ("out_channels", 3, "out_channels is 3 instead of 2"),
-        ("in_channels", 2, "in_channels is 2 instead of 1"),
+        ("in_channels", 0, "in_channels is 0 instead of 1"),
         ("spatial_dims", 2, "spatial_dims is 2 instead of 3"),
         ("kind", "refine", "its kind is refine instead of uncertainty"),
         ("mirror", [3], "The axes to mirror, [3]"),

@@ -13,6 +13,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from NoisyLabelSegLib import cli
 from NoisyLabelSegLib.bundle import load_bundle
 from NoisyLabelSegLib.methods.affinity_umamba import Relabelled
 from training.__main__ import main
@@ -59,6 +60,16 @@ def desk(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Iterat
     torch.set_num_threads(threads)
 
 
+def write_card(folder: Path) -> Path:
+    """The card of the shipped model, for one structure."""
+    card: dict[str, Any] = yaml.safe_load(CARD.read_text("utf-8"))
+    (folder / "licence.txt").write_text("A licence.", encoding="utf-8")
+    card |= {"labels": card["labels"][:1], "licence_file": "licence.txt"}
+    path = folder / "card.yaml"
+    path.write_text(yaml.safe_dump(card), encoding="utf-8")
+    return path
+
+
 def test_it_learns_and_logs_what_was_relabelled(desk: Desk) -> None:
     rows = [json.loads(line) for line in (desk.run / "log.jsonl").read_text("utf-8").splitlines()]
     steps = [row for row in rows if "seconds" not in row]
@@ -95,18 +106,40 @@ def test_calibration_is_measured_before_and_after_a_temperature(desk: Desk) -> N
 
 
 def test_export_keeps_the_temperatures_that_were_fitted(desk: Desk, tmp_path: Path) -> None:
-    card: dict[str, Any] = yaml.safe_load(CARD.read_text("utf-8"))
-    licence = tmp_path / "licence.txt"
-    licence.write_text("A licence.")
-    card |= {"labels": card["labels"][:1], "licence_file": licence.name}
-    (tmp_path / "card.yaml").write_text(yaml.safe_dump(card))
-    assert desk("export", "--card", str(tmp_path / "card.yaml"), "--models", str(tmp_path)) == 0
-    bundle = load_bundle(tmp_path / card["name"])
+    card = write_card(tmp_path)
+    assert desk("export", "--card", str(card), "--models", str(tmp_path)) == 0
+    bundle = load_bundle(tmp_path / yaml.safe_load(card.read_text("utf-8"))["name"])
     bundle.verify()
     arguments = bundle.description.method_arguments
     assert (bundle.description.kind, bundle.description.method) == ("uncertainty", "affinity_umamba")
-    assert arguments["temperature"] == arguments["branch_temperatures"][0] != 1
-    assert len(arguments["branch_temperatures"]) == 2
+    assert len(arguments["temperatures"]) == 2 and 1 not in arguments["temperatures"]
+
+
+def test_a_network_of_two_channels_is_trained_measured_exported_and_used(
+    desk: Desk, tmp_path: Path, tiny_dataset: Path
+) -> None:
+    pairs = tmp_path / "data" / "pairs"
+    pairs.mkdir(parents=True)
+    content = json.loads((tiny_dataset / "tiny" / "dataset.json").read_text("utf-8"))
+    for entry in content["training"]:
+        for key in ("image", "label", "coarse"):
+            entry[key] = str(tiny_dataset / "tiny" / entry[key])
+        entry["image"] = [entry["image"]] * 2
+    (pairs / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
+    experiment = tmp_path / "two.yaml"
+    experiment.write_text(TEXT.replace("tiny_planted20", "pairs").replace("epochs: 16", "epochs: 1"), encoding="utf-8")
+    where = [str(experiment), "--data", str(tmp_path / "data"), "--runs", str(tmp_path / "runs")]
+    assert main(["train", *where]) == 0
+    assert main(["calibrate", *where, "--split", "val"]) == 0
+    card = write_card(tmp_path)
+    assert main(["export", *where, "--card", str(card), "--models", str(tmp_path)]) == 0
+    bundle = load_bundle(tmp_path / yaml.safe_load(card.read_text("utf-8"))["name"])
+    assert bundle.description.channels == 2
+    image, out = content["training"][0]["image"][0], tmp_path / "out"
+    used = ["uncertainty", image, "-m", str(bundle.folder), "-o", str(out), "--device", "cpu"]
+    assert cli.main(used) == 2, "one of its two channels is missing"
+    assert cli.main([*used, "--channel", image]) == 0
+    assert "channel_2" in json.loads((out / "figures.json").read_text("utf-8"))["provenance"]
 
 
 def test_deep_supervision_halves_the_weight_and_the_labels_of_each_level() -> None:

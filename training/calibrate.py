@@ -15,12 +15,12 @@ from rich.table import Table
 
 from NoisyLabelSegLib import metrics
 from NoisyLabelSegLib.calibration import CalibrationCounts, RegionName, calibration, counts_of
-from NoisyLabelSegLib.images import read_image
 from NoisyLabelSegLib.inference.model import Model
 from NoisyLabelSegLib.pipeline import map_uncertainty
 from NoisyLabelSegLib.result import Result
 from NoisyLabelSegLib.segmentations import identifiers
 from training.data.cases import DataSet, Split
+from training.data.channels import read_channels
 from training.data.masks import expert_labels
 from training.evaluate import Row, paired, summary
 from training.prediction import labels_of
@@ -53,9 +53,9 @@ def measure(name: str, model: Model, dataset: DataSet, split: Split) -> Measured
     rows: list[Row] = []
     counts: dict[RegionName, list[CalibrationCounts]] = {region: [] for region in REGIONS}
     for case in track(dataset.part(split), description=name):
-        image = read_image(case.image)
+        image, *channels = read_channels(case)
         expert = sitk.GetArrayFromImage(expert_labels(case, image))
-        result = map_uncertainty(image, None, model)
+        result = map_uncertainty(image, None, model, channels=channels)
         labels, probabilities = labels_of(result.stages[-1]), class_probabilities(result)
         for value, label in dataset.labels.items():
             found = metrics.evaluate(labels == value, expert == value, image.GetSpacing()[::-1])

@@ -7,11 +7,11 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from NoisyLabelSegLib.errors import InputError
-from NoisyLabelSegLib.images import read_image
 from NoisyLabelSegLib.inference.model import Model
 from NoisyLabelSegLib.pipeline import RefineSettings, from_nothing, map_uncertainty, refine
 from NoisyLabelSegLib.segmentations import Segment, Segmentation
 from training.data.cases import Case
+from training.data.channels import read_channels
 from training.data.coarse import CoarseSettings
 from training.data.masks import start_labels
 
@@ -24,7 +24,7 @@ def stage_labels(model: Model, case: Case, stages: int, simulated: CoarseSetting
     The arrays are on the image's grid, (K, J, I) as SimpleITK gives them. For ``simulated`` see `start_labels`; a
     network without refinement works on the whole image where there is no first mask.
     """
-    image = read_image(case.image)
+    image, *channels = read_channels(case)
     coarse = start_labels(case, image, simulated)
     refines = model.description.kind == "refine"
     if coarse is None and refines:
@@ -34,7 +34,7 @@ def stage_labels(model: Model, case: Case, stages: int, simulated: CoarseSetting
     segmentation = as_segmentation(coarse, model) if given.any() else None
     if not refines:
         # The image alone goes into the network; the coarse mask only places the window, as it does for ReReNet.
-        return [given, labels_of(map_uncertainty(image, segmentation, model).stages[-1])]
+        return [given, labels_of(map_uncertainty(image, segmentation, model, channels=channels).stages[-1])]
     result = refine(image, segmentation, model, RefineSettings(stages=stages))
     # A stage that changed nothing more stands for all later ones.
     maps = [labels_of(stage) for stage in result.stages[1:]]

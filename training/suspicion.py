@@ -13,11 +13,11 @@ from rich.progress import track
 from scipy.stats import rankdata
 
 from NoisyLabelSegLib.errors import InputError
-from NoisyLabelSegLib.images import read_image
 from NoisyLabelSegLib.inference.model import Model
 from NoisyLabelSegLib.pipeline import map_uncertainty
 from NoisyLabelSegLib.suspects import Suspect, suspect_regions
 from training.data.cases import Case, DataSet
+from training.data.channels import read_channels
 from training.data.label_noise import near_borders
 from training.data.masks import expert_labels
 from training.prediction import as_segmentation, labels_of
@@ -56,10 +56,10 @@ def suspected(model: Model, dataset: DataSet, threshold: float, limit: int = 0) 
 
 
 def _found(model: Model, case: Case, threshold: float) -> Found:
-    image = read_image(case.image)
+    image, *channels = read_channels(case)
     given, clean = expert_labels(case, image), expert_labels(replace(case, label=case.clean), image)
     labels, truth = sitk.GetArrayFromImage(given), sitk.GetArrayFromImage(clean)
-    result = map_uncertainty(image, as_segmentation(given, model), model)
+    result = map_uncertainty(image, as_segmentation(given, model), model, channels=channels)
     score = sitk.GetArrayFromImage(result.maps["suspect"])
     planted = labels != truth
     regions = suspect_regions(score, labels, labels_of(result.stages[-1]), threshold, image.GetSpacing())

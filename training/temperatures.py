@@ -18,7 +18,7 @@ REGION: RegionName = "predicted"
 
 
 def fitted_temperatures(model: Model, parts: Parts) -> dict[str, Any]:
-    """`temperature` and `branch_temperatures` of the method's arguments, rounded to three digits.
+    """`temperatures` of the method's arguments, rounded to three digits.
 
     Fitted to the voxels of the validation windows that the network takes for a structure: those are the ones whose
     probabilities a person reads, and of all voxels nearly all are background. A region chosen by the reference would
@@ -33,4 +33,4 @@ def fitted_temperatures(model: Model, parts: Parts) -> dict[str, Any]:
     for branch in zip(*logits, strict=True):
         cases = ((part[0], given) for part, given in zip(branch, labels, strict=True))
         found.append(round(fit_temperature(*sampled_voxels(cases, REGION)), 3))
-    return {"temperature": found[0], "branch_temperatures": found}
+    return {"temperatures": found}

@@ -218,6 +218,12 @@ class ModelDescription:
         named |= {label.name.casefold(): label for label in self.labels}
         return named.get(segment.casefold())
 
+    @property
+    def channels(self) -> int:
+        """Number of images that the model takes at once; one that refines takes masks besides."""
+        found = 1 if self.kind == "refine" else self.network.arguments.get("in_channels")
+        return found if isinstance(found, int) and found > 0 else 1
+
     def remark_on_values(self, low: float, high: float) -> str:
         """What is to be said about an image whose values run from ``low`` to ``high``; empty when they are as expected.
 

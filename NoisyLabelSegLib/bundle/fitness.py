@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from NoisyLabelSegLib.bundle.description import ModelDescription
@@ -26,13 +26,15 @@ def check_fitness(description: ModelDescription) -> None:
             f"(known are {', '.join(_METHODS)}): update NoisyLabelSeg or get another model."
         )
     kind, channels = _METHODS[description.method]
-    dimensions = Preprocessing.from_json(description.preprocessing).dimensions
+    preprocessing = Preprocessing.from_json(description.preprocessing)
+    preprocessing.intensities(description.channels)
+    dimensions = preprocessing.dimensions
     classes = max(label.value for label in description.labels) + 1
     arguments = description.network.arguments
     needed: dict[str, tuple[Any, str]] = {
         "kind": (kind, f"its method is {description.method}"),
         "spatial_dims": (dimensions, f"its preprocessing has {dimensions} dimensions"),
-        "in_channels": channels(description.method_arguments, classes, dimensions),
+        "in_channels": channels(description, classes, dimensions),
         "out_channels": (classes, f"its largest label is {classes - 1}"),
     }
     for key, (value, reason) in needed.items():
@@ -43,20 +45,20 @@ def check_fitness(description: ModelDescription) -> None:
             )
 
 
-def _refining(values: Mapping[str, Any], classes: int, dimensions: int) -> Reason:
-    memory = rerenet.Arguments.from_json(values).memory
+def _refining(description: ModelDescription, classes: int, dimensions: int) -> Reason:
+    memory = rerenet.Arguments.from_json(description.method_arguments).memory
     channels = rerenet.input_channels(1, classes, memory=memory)
     return channels, f"{classes} classes {'with' if memory else 'without'} memory"
 
 
-def _uncertain(values: Mapping[str, Any], classes: int, dimensions: int) -> Reason:
-    mirror = affinity_umamba.Arguments.from_json(values).mirror
+def _uncertain(description: ModelDescription, classes: int, dimensions: int) -> Reason:
+    mirror = affinity_umamba.Arguments.from_json(description.method_arguments).mirror
     if not set(mirror) <= set(range(dimensions)) or len(set(mirror)) < len(mirror):
         raise InputError(f"The axes to mirror, {list(mirror)}, are not different ones of 0 to {dimensions - 1}.")
-    return 1, "it sees the image alone"
+    return description.channels, "it sees the image alone"
 
 
-_METHODS: dict[str, tuple[str, Callable[[Mapping[str, Any], int, int], Reason]]] = {
+_METHODS: dict[str, tuple[str, Callable[[ModelDescription, int, int], Reason]]] = {
     "rerenet": ("refine", _refining),
     "affinity_umamba": ("uncertainty", _uncertain),
 }

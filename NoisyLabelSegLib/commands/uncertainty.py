@@ -24,7 +24,8 @@ def run(arguments: argparse.Namespace) -> int:
     from NoisyLabelSegLib.bundle import find_bundle
     from NoisyLabelSegLib.uncertainty_outputs import UncertaintyOutputs
 
-    inputs = [path for path in (arguments.image, arguments.labels) if path]
+    images = [arguments.image, *arguments.channels]
+    inputs = [*images, *([arguments.labels] if arguments.labels else [])]
     for path in inputs:
         if not os.path.exists(path):  # unlike Path.exists, False for whatever cannot be asked
             raise InputError(f"{path} does not exist: check the path.")
@@ -43,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         with progress_bar() as progress:
             progress(Step("loading the model", 0))
             model = load_model(arguments.model, arguments.device)
-            result, written = uncertainty_files(arguments.image, arguments.labels, model, settings, outputs, progress)
+            result, written = uncertainty_files(images, arguments.labels, model, settings, outputs, progress)
     for note in result.notes:
         tell("note", note)
     _tell_result(result, written)

@@ -30,9 +30,21 @@ def require_kind(description: ModelDescription, kind: str) -> None:
 
 
 def check_part(part: Part, description: ModelDescription) -> list[str]:
-    """Refuse NaN, infinite and constant images; remark on values that the model was not made for."""
+    """Refuse NaN, infinite and constant images, and another number of them than the model takes.
+
+    Returns:
+        A remark on values that the model was not made for.
+    """
     low, high = part.value_range
-    require_finite(part.voxels.values, "The image", [side.start for side in part.voxels.box])
+    given, wanted = 1 + len(part.channels), description.channels
+    if given != wanted:
+        raise InputError(
+            f"The model '{description.name}' takes {wanted} channels of an image, but {given} came: give "
+            f"{'the further ones in its order by --channel' if wanted > given else 'no more than it takes'}."
+        )
+    names = ["The image", *(f"Channel {number} of the image" for number in range(2, given + 1))]
+    for name, region in zip(names, (part.voxels, *part.channels), strict=True):
+        require_finite(region.values, name, [side.start for side in region.box])
     if not (isfinite(low) and isfinite(high)):
         raise InputError("The image has voxels that are not a number or infinite: replace them before use.")
     if low == high:

@@ -20,6 +20,7 @@ from NoisyLabelSegLib.grid import Grid
 from NoisyLabelSegLib.inference.frame import Frame, oriented, resampled_grid
 from NoisyLabelSegLib.inference.layout import Layout, times
 from NoisyLabelSegLib.inference.recipe import Intensity, Preprocessing
+from NoisyLabelSegLib.part import Part
 from NoisyLabelSegLib.regions import Box, Region, intersection, is_empty, region_of, union
 
 
@@ -30,22 +31,25 @@ class Prepared:
     Attributes:
         voxels: the crop, (slices, rows, columns), in the image's own intensities.
         labels: uint8 of the same shape.
-        intensity: the rule that turns voxels into the network's input.
+        intensities: the rule of each channel that turns voxels into the network's input.
         slice_axis: the voxel axis (0 = I, 1 = J, 2 = K) of the given image that became the slices.
         notes: what a person should know about the choices made.
+        channels: the crop of each further channel, like `voxels`.
     """
 
     voxels: NDArray[Any]
     labels: NDArray[np.uint8]
-    intensity: Intensity
+    intensities: tuple[Intensity, ...]
     slice_axis: int
     notes: tuple[str, ...]
     frame: Frame
+    channels: tuple[NDArray[Any], ...] = ()
 
     @property
     def image(self) -> NDArray[np.float32]:
-        """The network's input, float32, of the shape of `voxels`."""
-        return self.intensity(self.voxels)
+        """The network's input, (channels, slices, rows, columns)."""
+        both = zip(self.intensities, (self.voxels, *self.channels), strict=True)
+        return np.stack([intensity(voxels) for intensity, voxels in both])
 
     def restore(self, values: NDArray[Any], fill: float = 0) -> sitk.Image:
         """Put an array of `voxels`' shape back on the given image's grid: see `Frame.restore`."""
@@ -57,24 +61,23 @@ def prepare(image: sitk.Image, labels: sitk.Image | Region, preprocessing: Prepr
 
     The crop surrounds the labels' foreground; without any foreground it is the whole image.
     """
-    grid = Grid.of(image)
-    voxels = Region(grid.whole_box(), sitk.GetArrayViewFromImage(image))
-    return prepare_part(grid, voxels, region_of(labels) if isinstance(labels, sitk.Image) else labels, preprocessing)
+    labels = region_of(labels) if isinstance(labels, sitk.Image) else labels
+    return prepare_part(Part.whole(image), labels, preprocessing)
 
 
-def prepare_part(grid: Grid, voxels: Region, labels: Region, preprocessing: Preprocessing) -> Prepared:
+def prepare_part(part: Part, labels: Region, preprocessing: Preprocessing) -> Prepared:
     """`prepare` for a part of the image, to the last bit as for the whole.
 
     Args:
-        grid: of the whole image.
-        voxels: of its part, which holds the `needed_box` of the labels.
+        part: of the image; it holds the `needed_box` of the labels.
         labels: whole numbers, 0 is the background.
         preprocessing: the model's.
     """
+    grid = part.grid
     layout = Layout.of(grid, preprocessing)
     box = layout.crop(labels.box)
-    if intersection(voxels.box, box) != box:
-        raise ValueError(f"The voxels {voxels.box} do not hold the crop {box}.")
+    if intersection(part.voxels.box, box) != box:
+        raise ValueError(f"The voxels {part.voxels.box} do not hold the crop {box}.")
     notes = [layout.note] if layout.note else []
     working = oriented(grid.crop(box), layout.permutation)
     if layout.resamples:
@@ -82,12 +85,13 @@ def prepare_part(grid: Grid, voxels: Region, labels: Region, preprocessing: Prep
         notes.append(f"Worked at a spacing of {times(layout.spacing)} mm; the result is on the image's own grid.")
     frame = Frame(grid, layout.permutation, box, working, _padding(working.size[::-1], preprocessing))
     return Prepared(
-        voxels=frame.bring(voxels, linear=True),
+        voxels=frame.bring(part.voxels, linear=True),
         labels=frame.bring(labels, linear=False).astype(np.uint8),
-        intensity=preprocessing.intensity,
+        intensities=preprocessing.intensities(1 + len(part.channels)),
         slice_axis=layout.axes[2][0],
         notes=tuple(notes),
         frame=frame,
+        channels=tuple(frame.bring(channel, linear=True) for channel in part.channels),
     )
 
 

@@ -74,7 +74,8 @@ class Preprocessing:
             (``margin // 4``) of the image's own slices.
         spacing: working spacing in mm along the axes of `window`; empty keeps the image's own.
         multiple: crop sizes are rounded up to this, unless windows slide.
-        intensity: see `Intensity`.
+        intensity: the rule of the image, see `Intensity`.
+        channels: of an image of several channels the rules of the further ones; empty takes `intensity` for all.
         sliding: the network sees windows of exactly `window`, as in training, laid over the crop with overlap: its
             norms and borders are then those that it has learned from. False shows it the whole crop at once.
     """
@@ -86,6 +87,7 @@ class Preprocessing:
     multiple: int = 16
     intensity: Intensity = field(default_factory=Intensity)
     sliding: bool = False
+    channels: tuple[Intensity, ...] = ()
 
     def __post_init__(self) -> None:
         if self.dimensions not in (2, 3):
@@ -96,6 +98,13 @@ class Preprocessing:
             raise InputError(f"The spacing {list(self.spacing)} mm does not fit {self.dimensions} dimensions.")
         if not (0 <= self.margin <= 512 and 1 <= self.multiple <= 256):
             raise InputError(f"A margin of {self.margin} and sizes in multiples of {self.multiple} are out of range.")
+
+    def intensities(self, count: int) -> tuple[Intensity, ...]:
+        """The rule of each of an image's channels; an `InputError` when there are rules for another number."""
+        rules = (self.intensity, *(self.channels or (self.intensity,) * (count - 1)))
+        if len(rules) != count:
+            raise InputError(f"The preprocessing has intensity rules for {len(rules)} channels, not for {count}.")
+        return rules
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Preprocessing:

@@ -40,29 +40,27 @@ class Arguments:
     """What a bundle's ``method_arguments`` hold.
 
     Attributes:
-        temperature: the prediction's logits are divided by it: fitted on validation data at export.
-        branch_temperatures: the same for each branch's part in the suspect labels, the prediction's first.
+        temperatures: each branch's logits are divided by its own, the prediction's first: fitted on validation data at
+            export. One holds for all branches.
         score: how a given label is doubted, see `suspects`.
         threshold: least score of a voxel that belongs to a suspect region.
         mirror: axes of the network's input over whose flips predictions may be averaged.
     """
 
-    temperature: float = 1.0
-    branch_temperatures: tuple[float, ...] = (1.0,)
+    temperatures: tuple[float, ...] = (1.0,)
     score: Score = "both"
     threshold: float = 0.5
     mirror: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        temperatures = (self.temperature, *self.branch_temperatures)
-        if not all(0.01 <= t <= 100 for t in temperatures) or len(self.branch_temperatures) not in (1, 2):
+        if not all(0.01 <= t <= 100 for t in self.temperatures) or len(self.temperatures) not in (1, 2):
             raise InputError("temperatures must lie between 0.01 and 100, one for each of one or two branches.")
         if not 0 < self.threshold < 1:
             raise InputError(f"threshold must lie between 0 and 1, not {self.threshold}.")
 
     def temperatures_of(self, branches: int) -> tuple[float, ...]:
         """One for each branch; what is given for one holds for all."""
-        given = self.branch_temperatures
+        given = self.temperatures
         return given if len(given) == branches else given[:1] * branches
 
     @classmethod

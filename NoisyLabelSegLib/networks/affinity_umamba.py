@@ -41,7 +41,7 @@ class AffinityUMamba(nn.Module):
         state: size of Mamba's hidden state.
         pne: sizes of PNE's neighbourhoods (paper: 3, 5, 7); none switches it off.
         sigma: of PNE's Gaussian over intensities.
-        iae: see the module's text; "off" switches it off.
+        iae: see the module's text; "none" switches it off.
         deep_supervision: gives the decoders' lower levels heads, for ``levels=True``.
     """
 
@@ -55,12 +55,12 @@ class AffinityUMamba(nn.Module):
         state: int = 16,
         pne: Sequence[int] = (3, 5, 7),
         sigma: float = 1.0,
-        iae: Literal["sum", "mean", "off"] = "sum",
+        iae: Literal["sum", "mean", "none"] = "sum",
         deep_supervision: bool = False,
     ) -> None:
         super().__init__()
-        if iae not in ("sum", "mean", "off"):
-            raise ValueError(f"iae must be sum, mean or off, not {iae!r}")
+        if iae not in ("sum", "mean", "none"):
+            raise ValueError(f"iae must be sum, mean or none, not {iae!r}")
         self.pne, self.sigma, self.iae = tuple(pne), sigma, iae
         self.encoder = _Encoder(spatial_dims, in_channels, features, mamba_from, state)
         heads = len(features) - 1 if deep_supervision else 1
@@ -80,7 +80,7 @@ class AffinityUMamba(nn.Module):
         cnn, am = cnn.float(), am.float()
         if self.pne:
             cnn = cnn + gaussian_aggregate(cnn, image.float(), self.pne, self.sigma)
-        if self.iae != "off":
+        if self.iae != "none":
             am = am + thresholded_aggregate(am, cnn.detach(), 3, kind=self.iae)
         return cnn, am
 
