@@ -57,9 +57,15 @@ set(LIBRARY_SCRIPTS
   NoisyLabelSegLib/networks/unet.py
   NoisyLabelSegLib/networks/unet_plus_plus.py
   NoisyLabelSegLib/networks/unetr.py
+  NoisyLabelSegLib/networks/vm_unet.py
+  NoisyLabelSegLib/networks/vss.py
+  NoisyLabelSegLib/networks/weak_to_strong.py
   NoisyLabelSegLib/ops/__init__.py
   NoisyLabelSegLib/ops/aggregation.py
   NoisyLabelSegLib/ops/box.py
+  NoisyLabelSegLib/ops/cross_scan.py
+  NoisyLabelSegLib/ops/cross_scan_lockstep.py
+  NoisyLabelSegLib/ops/cross_scan_reference.py
   NoisyLabelSegLib/ops/neighbourhood.py
   NoisyLabelSegLib/ops/neighbourhood_reference.py
   NoisyLabelSegLib/ops/scan_backends.py

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from NoisyLabelSegLib.regions import Region
 from NoisyLabelSegLib.segmentations import Segment
+from NoisyLabelSegLib.suspects import Suspect
 
 MapName = Literal["probability", "entropy", "confidence", "suspect"]
 
@@ -43,6 +44,7 @@ class Outcome:
         maps: see `Map`; of a refinement the probabilities behind the last stage, for each refined segment; of an
             uncertainty those of each structure, the entropy, the confidence and, where labels were given, the suspects.
         statistics, provenance, notes, slice_axis, suspects: see `result.Result`.
+        regions: the voxels of the suspects, and of those that are too many to be listed.
     """
 
     segments: tuple[Segment, ...]
@@ -53,3 +55,4 @@ class Outcome:
     notes: tuple[str, ...]
     slice_axis: int
     suspects: tuple[Mapping[str, Any], ...] = ()
+    regions: tuple[Suspect, ...] = ()

@@ -23,7 +23,7 @@ from NoisyLabelSegLib.regions import masks_of
 from NoisyLabelSegLib.result import Maps, Result
 from NoisyLabelSegLib.segmentations import Segmentation
 from NoisyLabelSegLib.structures import segments_of
-from NoisyLabelSegLib.uncertainty import UncertaintySettings, map_uncertainty_part
+from NoisyLabelSegLib.uncertainty import NO_LABELS, UncertaintySettings, map_uncertainty_part
 
 __all__ = ["RefineSettings", "UncertaintySettings", "from_nothing", "map_uncertainty", "refine"]
 
@@ -88,6 +88,8 @@ def map_uncertainty(
     part = Part.whole(image, channels)
     nothing = Segmentation(Grid.of(image).empty_image(), ())
     given, remarks = on_grid(segmentation or nothing, image, empty_allowed=True)
+    if segmentation is not None and not given.segments:  # a label map of nothing but background
+        remarks.append(NO_LABELS)
     outcome = map_uncertainty_part(part, given.segments, masks_of(given), model, settings, progress)
     like = Segmentation(nothing.image, tuple(replace(s, layer=0) for s in outcome.segments))
     return Result(
@@ -96,10 +98,11 @@ def map_uncertainty(
         probabilities=Maps(image, {found.segment: found for found in outcome.maps if found.segment}),
         statistics=outcome.statistics,
         provenance=outcome.provenance,
-        notes=(*outcome.notes, *remarks),
+        notes=(*dict.fromkeys([*outcome.notes, *remarks]),),
         slice_axis=outcome.slice_axis,
         maps=Maps(image, {found.name: found for found in outcome.maps if not found.segment}),
         suspects=outcome.suspects,
+        regions=outcome.regions,
     )
 
 

@@ -125,6 +125,9 @@ def _header_date(provenance: Mapping[str, Any]) -> str:
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], names: int) -> str:
     """A table of numbers; of each row the first cells are ``names`` (plain text), the others right-aligned."""
+    rows = list(rows)
+    if wrong := next((row for row in rows if len(row) != len(headings)), None):
+        raise ValueError(f"{len(headings)} headings do not fit the row {wrong}.")
     head = "".join(f'<th scope="col">{text(heading)}</th>' for heading in headings)
     lines = "".join(
         "<tr>"

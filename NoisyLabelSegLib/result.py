@@ -11,6 +11,7 @@ import SimpleITK as sitk
 from NoisyLabelSegLib.assembly import paste
 from NoisyLabelSegLib.outcome import Map
 from NoisyLabelSegLib.segmentations import Segmentation
+from NoisyLabelSegLib.suspects import Suspect
 
 
 class Maps(Mapping[str, sitk.Image]):
@@ -54,6 +55,7 @@ class Result:
             to 1), ``given`` and ``suggested`` (names), ``given_label`` and ``suggested_label`` (the model's
             values, 0 is the background), ``voxels``, ``volume_mm3``, ``index`` (I, J, K, from 0, of a voxel in the
             middle) and ``ras_mm`` (the same in mm to the patient's right, front and head): JSON values only.
+        regions: their voxels, and those of the ones that are too many to be listed.
     """
 
     image: sitk.Image
@@ -65,3 +67,4 @@ class Result:
     slice_axis: int = 2
     maps: Mapping[str, sitk.Image] = field(default_factory=dict)
     suspects: tuple[Mapping[str, Any], ...] = ()
+    regions: tuple[Suspect, ...] = ()

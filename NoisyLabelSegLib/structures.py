@@ -47,11 +47,18 @@ def tasks_of(
     return [Task(values_of(names, places, description))]
 
 
-def chosen_places(names: Sequence[str], chosen: Sequence[str]) -> list[int]:
-    """The places of the chosen segments; without a choice all."""
-    if unknown := [name for name in chosen if name not in names]:
-        raise InputError(f"The mask has no segment '{unknown[0]}'; it has: {', '.join(names)}.")
-    return [place for place, name in enumerate(names) if not chosen or name in chosen]
+def chosen_places(
+    names: Sequence[str], chosen: Sequence[str], description: ModelDescription | None = None
+) -> list[int]:
+    """The places of the chosen segments; without a choice all.
+
+    With a description a segment may be chosen by its structure's name too: those of a label map have none.
+    """
+    known = [description and description.structure_of(name) for name in names]
+    called = [{name, *([label.name] if label else [])} for name, label in zip(names, known, strict=True)]
+    if unknown := [name for name in chosen if not any(name in own for own in called)]:
+        raise InputError(f"There is no segment '{unknown[0]}'; there are: {', '.join(names)}.")
+    return [place for place, own in enumerate(called) if not chosen or own & set(chosen)]
 
 
 def values_of(names: Sequence[str], places: Sequence[int], description: ModelDescription) -> dict[int, int]:

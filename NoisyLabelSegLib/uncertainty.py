@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -17,6 +17,7 @@ from NoisyLabelSegLib.bundle import ModelDescription
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.grid import Grid
 from NoisyLabelSegLib.inference.checks import check_part, mask_remarks, require_kind
+from NoisyLabelSegLib.inference.layout import times
 from NoisyLabelSegLib.inference.model import Model
 from NoisyLabelSegLib.inference.predictor import Predictor
 from NoisyLabelSegLib.inference.preprocessing import Frame, Prepared, prepare_part
@@ -35,6 +36,7 @@ from NoisyLabelSegLib.suspects import Suspect, suspect_regions
 MOST_SUSPECTS = 1000
 """So many regions are listed at most: nobody looks at more."""
 BACKGROUND = "background"
+NO_LABELS = "The labels are empty: none count as given, and none are suspect."
 
 
 @dataclass(frozen=True)
@@ -89,12 +91,14 @@ def map_uncertainty_part(
     prepared = prepare_part(part, given.labels, model.preprocessing)
     predictor = model.predictor(notes.append)
     branches = _predict(predictor, _network_input(prepared, model), model.classes, arguments, flips, progress)
-    found = method.uncertainty(branches, model.classes)
     frame = prepared.frame
+    found = _on_the_images_grid(frame, branches[:, : model.classes].exp())
     maps = _maps(frame, found, given)
-    stages = (given.masks, _masks(frame, _labels(found.labels), given))
-    rows = tuple(statistics(given.names, stages, part.grid.spacing, from_nothing=not given.labelled))
+    stages = (given.masks, _masks(frame, found, given))
+    rows = tuple(given.compared(statistics(given.names, stages, part.grid.spacing, from_nothing=not given.labelled)))
+    notes += _edge_remarks(prepared, stages[-1], given)
     suspects: tuple[Mapping[str, Any], ...] = ()
+    regions: list[Suspect] = []
     if given.labelled:
         score, regions = _suspects(branches, prepared, given, model, arguments)
         maps += (Map("suspect", "", score, 0, 1),)
@@ -113,6 +117,7 @@ def map_uncertainty_part(
         notes=tuple(dict.fromkeys([*doubts(rows, len(stages)), *notes, *prepared.notes])),
         slice_axis=prepared.slice_axis,
         suspects=suspects,
+        regions=tuple(regions),
     )
 
 
@@ -124,12 +129,14 @@ class _Structures:
         values: the model's label of each.
         masks: as given, bool; empty for the model's others.
         kept: masks of the given segments that do not count.
+        unchosen: values of the model's structures that are among these.
     """
 
     segments: tuple[Segment, ...]
     values: tuple[int, ...]
     masks: tuple[Region, ...]
     kept: tuple[Region, ...]
+    unchosen: frozenset[int]
 
     @property
     def names(self) -> list[str]:
@@ -144,14 +151,23 @@ class _Structures:
         """The given masks as one label map."""
         return joined(self.masks, dict(enumerate(self.values)))
 
+    def compared(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Rows of `statistics`; what was given of a structure but not chosen is compared with nothing."""
+        unknown = {"dice_to_given": None, "hd95_to_given_mm": None}
+        apart = [name for name, value in zip(self.names, self.values, strict=True) if value in self.unchosen]
+        for row in rows:
+            yield {**row, **unknown} if row["segment"] in apart else row
+
     def remarks(self, grid: Grid, description: ModelDescription, *, asked: bool) -> list[str]:
         """What is to be said about the given labels."""
         if not self.labelled:
-            return ["The labels are empty: none count as given, and none are suspect."] if asked else []
+            return [NO_LABELS] if asked else []
         notes = []
         for name, mask, value in zip(self.names, self.masks, self.values, strict=True):
             label = next(label for label in description.labels if label.value == value)
-            if is_empty(mask.box):
+            if value in self.unchosen:
+                notes.append(f"The labels of '{name}' were not chosen: nothing is compared with them or suspect there.")
+            elif is_empty(mask.box):
                 notes.append(f"The labels have no voxel of '{name}': wherever the model sees it, it is suggested.")
             elif name.casefold() != label.name.casefold():
                 notes.append(f"'{name}' is taken for {label.name}.")
@@ -165,7 +181,7 @@ def _structures(
     if settings.segments and not segments:
         raise InputError("Segments are chosen from given labels: give labels, or choose no segments.")
     names = [segment.name for segment in segments]
-    places = chosen_places(names, settings.segments)
+    places = chosen_places(names, settings.segments, description)
     values = values_of(names, places, description)
     if overlap(masks[place] for place in places):
         raise InputError("Two of the given segments overlap, but a voxel has one label: remove the overlap.")
@@ -180,6 +196,11 @@ def _structures(
         values=(*values.values(), *(other.label for other in others)),
         masks=(*(masks[place] for place in places), *(NOTHING for _ in others)),
         kept=tuple(mask for place, mask in enumerate(masks) if place not in places),
+        unchosen=frozenset(
+            label.value
+            for place, name in enumerate(names)
+            if place not in places and (label := description.structure_of(name)) and label.value not in values.values()
+        ),
     )
 
 
@@ -229,6 +250,33 @@ def _reporter(number: int, flips: int, predictor: Predictor, progress: Progress)
     return report
 
 
+def _on_the_images_grid(frame: Frame, probabilities: Tensor) -> method.Uncertainty:
+    """What the classes' probabilities say there: restored before anything is made of them, so that all maps agree."""
+    restored = [frame.restore_region(one).values for one in _classes(probabilities)]
+    return method.uncertainty_of(torch.from_numpy(np.stack(restored)[None]))
+
+
+def _edge_remarks(prepared: Prepared, masks: Sequence[Region], given: _Structures) -> list[str]:
+    """Where what was found may go on unseen, and what was too small to be seen as the model is used to."""
+    frame, notes = prepared.frame, []
+    inner = [(side.start > 0, side.stop < size) for side, size in zip(frame.box, frame.grid.size[::-1], strict=True)]
+    for name, mask in zip(given.names, masks, strict=True):
+        ends = [np.moveaxis(mask.cut(frame.box), axis, 0)[[0, -1]].any(axis=(1, 2)) for axis in range(3)]
+        if (np.array(ends) & np.array(inner)).any():
+            notes.append(
+                f"What was found of '{name}' reaches the edge of what was looked at around the labels, and may go on "
+                "beyond it: run again without labels, or with labels that hold all of it."
+            )
+    size = [n - sum(added) for n, added in zip(prepared.voxels.shape, frame.padding, strict=True)]
+    window = prepared.window
+    if any(n < wanted for n, wanted in zip(size[-len(window) :], window, strict=True)):
+        notes.append(
+            f"The image is smaller than what the model looks at ({times(size)} voxels instead of {times(window)}): its "
+            "border was continued, and the result there is less sure than it says."
+        )
+    return notes
+
+
 def _labels(labels: Tensor) -> NDArray[np.int64]:
     """``BHW[D]`` as (slices, rows, columns)."""
     return labels.numpy() if labels.ndim == 3 else labels[0].numpy()
@@ -239,22 +287,21 @@ def _classes(probabilities: Tensor) -> NDArray[np.float32]:
     return probabilities.movedim(1, 0).numpy() if probabilities.ndim == 4 else probabilities[0].numpy()
 
 
-def _masks(frame: Frame, labels: NDArray[np.int64], given: _Structures) -> tuple[Region, ...]:
-    found = restore_labels(frame, labels, given.values)
-    return tuple(Region(found.box, found.values == value) for value in given.values)
+def _masks(frame: Frame, found: method.Uncertainty, given: _Structures) -> tuple[Region, ...]:
+    labels = found.labels[0].numpy()
+    return tuple(Region(frame.box, labels == value) for value in given.values)
 
 
 def _maps(frame: Frame, found: method.Uncertainty, given: _Structures) -> tuple[Map, ...]:
-    probabilities = _classes(found.probabilities)
     ids = identifiers(given.segments)
 
-    def restored(name: MapName, values: NDArray[Any], segment: str = "", outside: float = 0) -> Map:
-        return Map(name, segment, frame.restore_region(values.astype(np.float32)), 0, 1, outside)
+    def made(name: MapName, values: Tensor, segment: str = "", outside: float = 0) -> Map:
+        return Map(name, segment, Region(frame.box, values.numpy()), 0, 1, outside)
 
     return (
-        restored("entropy", _labels(found.entropy)),
-        restored("confidence", _labels(found.confidence), outside=1),
-        *(restored("probability", probabilities[v], id_) for v, id_ in zip(given.values, ids, strict=True)),
+        made("entropy", found.entropy[0]),
+        made("confidence", found.confidence[0], outside=1),
+        *(made("probability", found.probabilities[0, v], id_) for v, id_ in zip(given.values, ids, strict=True)),
     )
 
 
@@ -271,6 +318,7 @@ def _suspects(
     for mask in given.kept:
         score.values[mask.cut(score.box)] = 0
     other = restore_labels(frame, _labels(suggested), given.values)
+    score.values[np.isin(other.values, list(given.unchosen))] = 0
     start = [side.start for side in score.box]
     own = given.labels.cut(score.box)
     threshold, spacing = arguments.threshold, frame.grid.spacing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +23,7 @@ from NoisyLabelSegLib.segmentations import write_segmentation
 from NoisyLabelSegLib.tables import harmless
 from NoisyLabelSegLib.uncertainty_summary import structures_of
 
+PROBABILITY = "probability_"
 SEGMENTATION, FIGURES, REPORT, SUSPECTS = "segmentation.seg.nrrd", "figures.json", "report.html", "suspects.csv"
 MAPS = ("entropy", "confidence", "suspect")
 COLUMNS = (
@@ -61,7 +63,7 @@ class UncertaintyOutputs:
     def _known(self) -> list[Path]:
         """Every file that may be there from an earlier result or is always written."""
         names = [SEGMENTATION, *map(_map_file, MAPS), FIGURES, REPORT, SUSPECTS]
-        return [*(self.folder / name for name in names), *sorted(self.folder.glob(_map_file("probability_*")))]
+        return [self.folder / name for name in [*names, *_earlier_probabilities(self.folder / FIGURES)]]
 
     def write(self, result: Result) -> list[Path]:
         """Write everything and return the files; if one fails, all that was there before is there unchanged.
@@ -77,7 +79,9 @@ class UncertaintyOutputs:
             jobs[name] = partial(_write_map, result.probabilities, segment)
         if "suspect" in result.maps:
             jobs[SUSPECTS] = partial(_write_suspects, result.suspects)
-        jobs |= {FIGURES: partial(_write_figures, result), REPORT: partial(write_uncertainty_report, result)}
+        probabilities = [name for name in jobs if name.startswith(PROBABILITY)]
+        jobs[FIGURES] = partial(_write_figures, result, probabilities)
+        jobs[REPORT] = partial(write_uncertainty_report, result)
         files = {self.folder / name: write for name, write in jobs.items()}
         write_together(files, set(self._known()) - set(files) if self.overwrite else ())
         return list(files)
@@ -105,7 +109,17 @@ def _file_names(result: Result) -> list[str]:
         taken = {name.casefold() for name in names}
         tries = (safe if number == 1 else f"{safe}_{number}" for number in range(1, len(names) + 2))
         names.append(next(name for name in tries if name.casefold() not in taken))
-    return [_map_file(f"probability_{name}") for name in names]
+    return [_map_file(f"{PROBABILITY}{name}") for name in names]
+
+
+def _earlier_probabilities(figures: Path) -> list[str]:
+    """The files that an earlier result's figures name; whatever else there is belongs to somebody else."""
+    try:
+        named = json.loads(figures.read_text(encoding="utf-8"))["probabilities"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    pattern = re.escape(PROBABILITY) + r"\w+\.nii\.gz"
+    return [name for name in named if isinstance(name, str) and re.fullmatch(pattern, name, re.ASCII)]
 
 
 def _write_segmentation(result: Result, path: Path) -> None:
@@ -116,8 +130,9 @@ def _write_map(maps: Mapping[str, sitk.Image], name: str, path: Path) -> None:
     save_file(path, maps[name])
 
 
-def _write_figures(result: Result, path: Path) -> None:
+def _write_figures(result: Result, probabilities: Sequence[str], path: Path) -> None:
     figures = {
+        "probabilities": probabilities,
         "structures": structures_of(result),
         "suspects": result.suspects,
         "provenance": result.provenance,

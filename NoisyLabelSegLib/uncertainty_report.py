@@ -63,7 +63,7 @@ def _suspects(hung: Hung) -> str:
     if not listed:
         return "<p>None.</p>"
     pictures = "".join(_row(hung, hung.around(row), _remark(row)) for row in listed[:SUSPECTS_SHOWN])
-    headings = ("Rank", "Given", "Suggested", "Score", "Mean score", "Volume (mm³)", "I, J, K", "R, A, S (mm)")
+    headings = ("Rank", "Given", "Suggested", "Score", "Volume (mm³)", "I, J, K", "R, A, S (mm)")
     more = len(hung.result.suspects) - len(listed)
     rest = f"<p>{more:,} more are in suspects.csv.</p>" if more else ""
     return pictures + table(headings, map(_cells, listed), 3) + rest

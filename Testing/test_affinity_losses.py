@@ -72,6 +72,14 @@ def test_margins_follow_the_local_spread() -> None:
     assert share_of_the_left("inverse") == 0, "a flat interior has the largest margin: 6 is allowed"
 
 
+@pytest.mark.parametrize("kind", ["paper", "variance", "inverse"])
+def test_an_images_margin_does_not_depend_on_the_others_of_the_batch(kind: Margin) -> None:
+    generator = torch.Generator().manual_seed(2)
+    calm, wild = (scale * torch.randn(1, 3, 8, 8, generator=generator) for scale in (1, 9))
+    alone = [margin_loss(logits, kind).item() for logits in (calm, wild)]
+    assert margin_loss(torch.cat([calm, wild]), kind).item() == pytest.approx(sum(alone) / 2)
+
+
 def test_the_papers_variance_of_sums_leaves_no_margin_anywhere() -> None:
     logits = 3 * torch.randn(1, 2, 6, 6, 6, generator=torch.Generator().manual_seed(1)) + 5
     assert margin_loss(logits, "paper").item() == pytest.approx(margin_loss(logits, "constant", 0.0).item())

@@ -30,6 +30,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "unet": {"features": [4] * 6},
     "unet_plus_plus": {"features": [4] * 6},
     "unetr": {"features": 4, "hidden": 24, "mlp": 16, "heads": 2},
+    "vm_unet": {"features": [4, 4, 8], "blocks": [1, 1, 1], "state": 2},
+    "weak_to_strong": {"features": [4, 4, 8], "blocks": [1, 1, 1], "state": 2},
 }
 CASES = [(name, dimensions) for name in SMALL for dimensions in (2, 3)]
 LARGE = {"swin_unetr", "unet", "unet_plus_plus", "unetr"}  # Their lowest level must be more than one voxel.
@@ -103,7 +105,7 @@ def test_a_file_of_weights_holds_it(name: str, dimensions: int, tmp_path: Path) 
 def test_its_defaults_are_built_without_memory(name: str) -> None:
     require(name)
     sized = {"image_size": [96, 96, 96]} if name == "unetr" else {}
-    layout = expected_layout(Network(name, {"spatial_dims": 3, "in_channels": 1, "out_channels": 4, **sized}))
+    layout = expected_layout(Network(name, {"spatial_dims": 3, "in_channels": 2, "out_channels": 4, **sized}))
     assert len(layout) > 10
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -131,14 +132,15 @@ def test_validation_goes_through_windows(cases: list[Case], preprocessing: Prepr
     data, device = parts.windows("train", NO_MASK, augment=False), torch.device("cpu")
     seen = []
 
-    def by_threshold(image: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
+    def by_threshold(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        image = batch["image"]
         seen.append(tuple(image.shape[2:]))
         return torch.where(image[:, 0] > 5, 3, torch.where(image[:, 0] > 1.3, 1, 0))
 
     score = validation_dice(data, parts, device, by_threshold)
     assert set(seen) == {preprocessing.window}
     assert score > 0.9
-    assert validation_dice(data, parts, device, lambda image, start: torch.zeros_like(start)) == 0
+    assert validation_dice(data, parts, device, lambda batch: torch.zeros_like(batch["start"])) == 0
 
 
 def test_patches_start_from_the_mask_asked_for(cases: list[Case]) -> None:

@@ -104,11 +104,10 @@ def test_maps_lie_on_the_images_grid_and_between_their_bounds(
         assert map_.GetPixelID() == sitk.sitkFloat32 and array(map_).min() >= 0 and array(map_).max() <= 1
     p = np.stack([array(map_) for map_ in result.probabilities.values()])
     p = np.concatenate([1 - p.sum(axis=0, keepdims=True), p])
-    if preprocessing is not RESAMPLED:
-        np.testing.assert_allclose(array(result.maps["confidence"]), p.max(axis=0), atol=1e-5)
-        entropy = -np.where(p > 1e-12, p * np.log(np.maximum(p, 1e-12)), 0).sum(axis=0) / np.log(3)
-        np.testing.assert_allclose(array(result.maps["entropy"]), entropy, atol=1e-4)
-        assert np.array_equal(labels(result), p.argmax(axis=0))
+    np.testing.assert_allclose(array(result.maps["confidence"]), p.max(axis=0), atol=1e-5)
+    entropy = -np.where(p > 1e-12, p * np.log(np.maximum(p, 1e-12)), 0).sum(axis=0) / np.log(3)
+    np.testing.assert_allclose(array(result.maps["entropy"]), entropy, atol=1e-4)
+    assert np.array_equal(labels(result), p.argmax(axis=0))
     assert len(result.suspects) >= 2
 
 
@@ -180,6 +179,8 @@ def test_empty_labels_count_as_none_and_that_is_said(scene: Scene, model: Model)
         result = map_uncertainty(image, labelled(empty), model)
         assert "suspect" not in result.maps
         assert any("labels are empty" in note for note in result.notes)
+    nameless = map_uncertainty(image, Segmentation(given.image * 0, ()), model)
+    assert sum("labels are empty" in note for note in nameless.notes) == 1, "a label map of background alone"
     assert np.array_equal(labels(result), labels(map_uncertainty(image, None, model)))
 
 
@@ -197,6 +198,32 @@ def test_an_image_smaller_than_the_window_is_padded(scene: Scene, model: Model) 
     result = map_uncertainty(image[cut], labelled(given.image[cut]), model)
     assert same_grid(result.maps["entropy"], image[cut])
     assert (labels(result) == truth[5:12, 14:32, 12:40]).mean() > 0.9
+    said = "smaller than what the model looks at (7 x 18 x 28 voxels instead of 16 x 32 x 32)"
+    assert any(said in note for note in result.notes)
+    assert not any("smaller than" in note for note in map_uncertainty(image, given, model).notes)
+
+
+def test_what_goes_on_beyond_the_surroundings_of_the_labels_is_said(make_image: MakeImage, model: Model) -> None:
+    truth = np.zeros((20, 40, 120), np.uint8)
+    truth[8:12, 16:24, 10:60] = 1
+    given = np.where(np.arange(120) < 30, truth, 0)
+    image = make_image(truth.astype(np.float32) / 1 + 0.001 * np.arange(120, dtype=np.float32) / 120)
+    result = map_uncertainty(image, labelled(make_image(given)), model)
+    (note,) = [note for note in result.notes if "may go on" in note and "looked at" in note]
+    assert note.startswith("What was found of 'tail' reaches the edge")
+    whole = map_uncertainty(image, labelled(make_image(truth)), model)
+    assert not any("looked at around" in note for note in whole.notes)
+
+
+def test_structures_that_are_not_chosen_are_neither_compared_nor_suggested(scene: Scene, model: Model) -> None:
+    image, _, given = scene
+    unnamed = Segmentation(given.image, (Segment("Label 1", 1), Segment("Label 2", 2)))
+    result = map_uncertainty(image, unnamed, model, UncertaintySettings(segments=("head",)))
+    assert any("'tail' were not chosen" in note for note in result.notes)
+    assert not any("no voxel of" in note for note in result.notes)
+    rows = {row["segment"]: row["dice_to_given"] for row in result.statistics}
+    assert rows["tail"] is None and rows["head"] is not None
+    assert map_uncertainty(image, unnamed, model).suspects and not result.suspects, "each is given or suggested a tail"
 
 
 def test_labels_by_value_get_the_models_names_and_the_models_other_structures_come_last(

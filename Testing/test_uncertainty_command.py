@@ -222,15 +222,41 @@ def test_a_model_for_uncertainty_is_not_for_refining(work: Path, capsys: pytest.
 
 
 def test_an_input_is_never_overwritten(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("out").mkdir()
-    shutil.move("mask.nii.gz", "out/probability_mine.nii.gz")
-    refused(work, capsys, "is an input", *command("--overwrite", labels="out/probability_mine.nii.gz"))
+    assert cli.main(command()) == 0
+    shutil.move("mask.nii.gz", "out/probability_nodule.nii.gz")
+    capsys.readouterr()
+    refused(work, capsys, "is an input", *command("--overwrite", labels="out/probability_nodule.nii.gz"))
+
+
+def test_what_was_not_written_here_is_not_removed(work: Path) -> None:
+    assert cli.main(command()) == 0
+    shutil.copy("mask.nii.gz", "out/probability_mine.nii.gz")
+    shutil.move("out/probability_nodule.nii.gz", "out/probability_other.nii.gz")
+    figures = Path("out/figures.json")
+    named = [*json.loads(figures.read_text("utf-8"))["probabilities"], "probability_other.nii.gz", "../image.nii.gz", 3]
+    figures.write_text(json.dumps({"probabilities": named}), encoding="utf-8")
+    assert cli.main(command("--overwrite")) == 0
+    assert names() == WITH_LABELS | {"probability_mine.nii.gz"} and Path("image.nii.gz").exists()
+
+
+def test_the_reports_numbers_stand_below_their_headings(work: Path) -> None:
+    assert cli.main(command()) == 0
+    page = Path("out/report.html").read_text(encoding="utf-8")
+    table = page[page.index("Rank") :]
+    headings = re.findall('<th scope="col">([^<]*)</th>', table[: table.index("</thead>")])
+    cells = re.findall('<t[hd](?: scope="row")?>([^<]*)</t[hd]>', table[table.index("<tbody>") :])[: 1 + len(headings)]
+    first = json.loads(Path("out/figures.json").read_text("utf-8"))["suspects"][0]
+    row = dict(zip(["Rank", *headings], cells, strict=False))
+    assert row["Score"] == f"{first['score']:.2f}" and row["Volume (mm³)"] == f"{first['volume_mm3']:,.1f}"
+    assert row["I, J, K"] == ", ".join(map(str, first["index"]))
+    assert row["R, A, S (mm)"] == ", ".join(f"{value:.1f}" for value in first["ras_mm"])
 
 
 def test_empty_labels_are_a_note(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save("mask.nii.gz", 0 * ball())
     assert cli.main(command()) == 0
     assert "suspect.nii.gz" not in names()
+    assert "The labels are empty" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 import yaml
 from torch import Tensor
@@ -113,6 +114,28 @@ def test_export_keeps_the_temperatures_that_were_fitted(desk: Desk, tmp_path: Pa
     arguments = bundle.description.method_arguments
     assert (bundle.description.kind, bundle.description.method) == ("uncertainty", "affinity_umamba")
     assert len(arguments["temperatures"]) == 2 and 1 not in arguments["temperatures"]
+
+
+def test_patches_of_odd_images_are_calibrated_as_they_are_used(
+    tmp_path: Path, tiny_dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whole validation cases that are no multiple of anything: the network must see windows of them."""
+    odd = tmp_path / "data" / "odd"
+    odd.mkdir(parents=True)
+    content = json.loads((tiny_dataset / "tiny" / "dataset.json").read_text("utf-8"))
+    for entry in content["training"]:
+        for key in ("image", "label"):
+            image = sitk.ReadImage(str(tiny_dataset / "tiny" / entry[key]))
+            entry[key] = f"{entry['id']}_{key}.nii.gz"
+            sitk.WriteImage(sitk.ConstantPad(image, (2, 3, 5), (3, 4, 6)), str(odd / entry[key]))
+        del entry["coarse"]
+    (odd / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
+    text = TEXT.replace("{jitter: 0}", "{jitter: 0, patches: 1}").replace("epochs: 16", "epochs: 1")
+    (tmp_path / "odd.yaml").write_text(text, encoding="utf-8")
+    where = [str(tmp_path / "odd.yaml"), "--data", str(tmp_path / "data"), "--runs", str(tmp_path / "runs")]
+    assert main(["train", *where, "--set", "data=odd"]) == 0
+    assert main(["calibrate", *where, "--set", "data=odd", "--split", "val"]) == 0
+    assert "odd" in capsys.readouterr().out
 
 
 def test_a_network_of_two_channels_is_trained_measured_exported_and_used(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,10 +48,20 @@ def _parser() -> argparse.ArgumentParser:
     plant.add_argument("--data", type=Path, default=DATA, help="folder of prepared data sets")
     plant.set_defaults(command=_plant)
 
+    weaken = commands.add_parser("weaken", help="make a copy of a prepared data set with a simulated weak modality")
+    weaken.add_argument("dataset", help="name of the prepared data set, whose images become the strong ones")
+    weaken.add_argument("--name", required=True, help="name of the copy")
+    weaken.add_argument("--dose", type=float, default=math.inf, help="photons of a ray before the body (no noise)")
+    weaken.add_argument("--contrast", type=float, default=1.0, help="factor about soft tissue, above 0 to 1 (1)")
+    weaken.add_argument("--blur", type=float, default=0.0, help="full width at half maximum, voxels (0)")
+    weaken.add_argument("--seed", type=int, default=0)
+    weaken.add_argument("--data", type=Path, default=DATA, help="folder of prepared data sets")
+    weaken.set_defaults(command=_weaken)
+
     train = commands.add_parser("train", help="train an experiment, or go on with it")
     _experiment_arguments(train)
     train.add_argument("--seed", type=int, default=0, help="seed of the run")
-    train.add_argument("--limit", type=int, default=0, help="cases a part, for a quick look")
+    train.add_argument("--limit", type=_count, default=0, help="cases a part, for a quick look")
     train.set_defaults(command=_train)
 
     evaluate = commands.add_parser("evaluate", help="measure trained experiments on the test part, with a paired test")
@@ -85,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     _experiment_arguments(suspects)
     suspects.add_argument("--seed", type=int, default=0, help="seed of the run")
     suspects.add_argument("--score", nargs="+", default=["both"], help="probability, affinity, both: see the method")
-    suspects.add_argument("--limit", type=int, default=0, help="so many cases, for a quick look")
+    suspects.add_argument("--limit", type=_count, default=0, help="so many cases, for a quick look")
     suspects.add_argument("--threshold", type=float, default=0.5, help="least score in a suspect region")
     suspects.set_defaults(command=_suspects)
 
@@ -119,6 +130,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     benchmark.set_defaults(command=_benchmark)
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"give a number of cases, not '{text}'")
+    return int(text)
 
 
 def _experiment_arguments(parser: argparse.ArgumentParser) -> None:
@@ -160,10 +177,21 @@ def _plant(options: argparse.Namespace) -> None:
     from training.data.cases import read_dataset
     from training.data.label_noise import plant_dataset
 
-    target = options.data / f"{options.dataset}_planted{100 * options.share:g}"
+    seed = f"_seed{options.seed}" if options.seed else ""
+    target = options.data / f"{options.dataset}_planted{100 * options.share:g}{seed}"
     _require_new(target)
     dataset = plant_dataset(read_dataset(options.data / options.dataset), target, options.share, options.seed)
     print(f"{dataset.name}: {len(dataset.part('train'))} noisy training cases in {target}")
+
+
+def _weaken(options: argparse.Namespace) -> None:
+    from training.data.cases import read_dataset
+    from training.data.privileged import WeakModality, weaken_dataset
+
+    target, settings = options.data / options.name, WeakModality(options.dose, options.contrast, options.blur)
+    _require_new(target)
+    dataset = weaken_dataset(read_dataset(options.data / options.dataset), target, settings, options.seed)
+    print(f"{dataset.name}: {len(dataset.cases)} cases in {target}")
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -233,7 +261,8 @@ def _calibrate(options: argparse.Namespace) -> None:
     from training.runs import run_name
     from training.temperatures import fitted_temperatures
 
-    models, dataset = {}, read_experiment(options.experiment, small=options.small).dataset(options.data)
+    experiment = read_experiment(options.experiment, small=options.small, overrides=options.set)
+    models, dataset = {}, experiment.dataset(options.data)
     if options.model:
         models[options.model] = load_model(options.model, "cpu")
     for file in [] if options.model else [options.experiment, *options.against]:
@@ -243,7 +272,8 @@ def _calibrate(options: argparse.Namespace) -> None:
         models[name] = plain
         models[f"{name}, calibrated"] = with_arguments(plain, **fitted_temperatures(plain, run.parts))
     every = [calibrate.measure(name, model, dataset, options.split) for name, model in models.items()]
-    target = options.runs / f"{every[0].name}-seed{options.seed}-{options.split}-calibration"
+    versus = "".join(f"-vs-{file.stem}" for file in options.against)
+    target = options.runs / f"{every[0].name}{versus}-seed{options.seed}-{options.split}-calibration"
     write_figures(target.with_suffix(".json"), calibrate.tell(every))
     calibrate.write_diagram(every, target.with_suffix(".svg"), f"{dataset.name}, {options.split} part")
     print(f"figures in {target}.json, reliability in {target}.svg")
@@ -273,16 +303,17 @@ def _suspects(options: argparse.Namespace) -> None:
     from training import suspicion
     from training.checkpoints import as_model, with_arguments
     from training.evaluate import write_figures
+    from training.temperatures import fitted_temperatures
 
     run = _training(options, options.experiment, options.seed, options.set).read()
-    figures = {}
+    calibrated = with_arguments(as_model(run), **fitted_temperatures(as_model(run), run.parts))
+    figures: dict[str, Any] = {}
     for score in options.score:
-        model = with_arguments(as_model(run), score=score)
-        figures[score] = suspicion.figures(
-            suspicion.suspected(model, run.parts.dataset, options.threshold, options.limit)
-        )
+        model = with_arguments(calibrated, score=score, threshold=options.threshold)
+        figures[score] = suspicion.figures(suspicion.suspected(model, run.parts.dataset, options.limit))
         print(score, ", ".join(f"{key} {value:.4g}" for key, value in figures[score].items()))
-    target = run.folder / f"suspects-{run.fingerprint}.json"
+    how = [f"{options.threshold:g}", *([f"first{options.limit}"] if options.limit else [])]
+    target = run.folder / f"suspects-{'-'.join([*how, run.fingerprint])}.json"
     write_figures(target, figures)
     print(f"figures in {target}")
 

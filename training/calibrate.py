@@ -53,7 +53,7 @@ def measure(name: str, model: Model, dataset: DataSet, split: Split) -> Measured
     rows: list[Row] = []
     counts: dict[RegionName, list[CalibrationCounts]] = {region: [] for region in REGIONS}
     for case in track(dataset.part(split), description=name):
-        image, *channels = read_channels(case)
+        image, *channels = read_channels(case, model.description.channels)
         expert = sitk.GetArrayFromImage(expert_labels(case, image))
         result = map_uncertainty(image, None, model, channels=channels)
         labels, probabilities = labels_of(result.stages[-1]), class_probabilities(result)

@@ -14,10 +14,13 @@ from torch import Tensor
 from NoisyLabelSegLib.bundle import UNWRITTEN, Label, ModelDescription, Network
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.inference.model import Model
+from NoisyLabelSegLib.inference.preprocessing import Preprocessing
 from NoisyLabelSegLib.methods.rerenet import input_channels
 from NoisyLabelSegLib.networks import build
 from training.data.coarse import CoarseSettings
 from training.experiment import Experiment
+from training.recipes import RECIPES
+from training.recipes.arm import ARMSettings
 from training.recipes.parts import Parts
 from training.recipes.rerenet import ReReNetSettings
 
@@ -46,13 +49,22 @@ def read_run(experiment: Experiment, parts: Parts, folder: Path) -> Run:
         raise InputError(f"There is no '{path}': train this experiment first.")
     content = path.read_bytes()
     checkpoint: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    return Run(experiment, parts, folder, checkpoint["network"], hashlib.sha256(content).hexdigest()[:8])
+    state = RECIPES[experiment.recipe].deployed(checkpoint["network"])
+    return Run(experiment, parts, folder, state, hashlib.sha256(content).hexdigest()[:8])
 
 
 def simulated_starts(experiment: Experiment) -> CoarseSettings | None:
     """How the experiment makes the first mask of a case that has none."""
     starts = getattr(experiment.settings, "starts", None)
     return starts.simulated if starts else None
+
+
+def preprocessing_of(run: Run) -> Preprocessing:
+    """The preprocessing that a bundle records: a network of two modalities has the strong one as its last channel."""
+    preprocessing, settings = run.experiment.preprocessing, run.experiment.settings
+    if not isinstance(settings, ARMSettings):
+        return preprocessing
+    return replace(preprocessing, channels=(*preprocessing.intensities(run.parts.in_channels)[1:], settings.strong))
 
 
 def with_update(model: Model, update: str | None) -> Model:
@@ -70,8 +82,11 @@ def with_arguments(model: Model, **changed: Any) -> Model:
 
 def network_of(run: Run) -> Network:
     """The network's name and arguments, as a bundle stores them."""
-    memory = getattr(run.experiment.settings, "memory", None)
-    in_channels = run.parts.in_channels if memory is None else input_channels(1, run.parts.classes, memory=memory)
+    settings, in_channels = run.experiment.settings, run.parts.in_channels
+    if isinstance(settings, ReReNetSettings):
+        in_channels = input_channels(1, run.parts.classes, memory=settings.memory)
+    elif isinstance(settings, ARMSettings):
+        in_channels += 1
     arguments = dict(run.parts.network_arguments(in_channels))
     return Network(run.parts.network_settings.name, arguments)
 
@@ -123,4 +138,4 @@ def as_model(run: Run, device: str = "cpu") -> Model:
         quality=(),
     )
     target = torch.device(device)
-    return Model(description, run.experiment.preprocessing, network.to(target).eval(), target)
+    return Model(description, preprocessing_of(run), network.to(target).eval(), target)

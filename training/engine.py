@@ -182,7 +182,7 @@ class Engine:
             raise InputError(
                 f"The loss is {figures['loss']} at step {self.state.step}, with the cases "
                 f"{', '.join(data.names_of(batch['index']))}: look at them, lower optimizer.learning_rate or set "
-                "engine.precision=32-true, and train in a new folder; the last sound weights are kept in this one."
+                "engine.precision=32-true, and train in a new folder; what was kept before in this one is sound."
             )
         self._log({"step": self.state.step, **figures})
         if writer:
@@ -220,7 +220,7 @@ class Engine:
         if not all(bool(weight.isfinite().all()) for weight in self.recipe.network.parameters()):
             raise InputError(
                 f"The weights are no longer finite after step {self.state.step}: lower optimizer.learning_rate and "
-                "train in a new folder; the last sound ones are kept in this one."
+                "train in a new folder; what was kept before in this one is sound."
             )
         content = {"network": self.recipe.network, "optimizer": self.recipe.optimizer, "state": vars(self.state)}
         temporary = self.folder / f"{name}.part"

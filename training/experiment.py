@@ -51,10 +51,10 @@ class Experiment:
         """Open the data set."""
         return read_dataset(data_folder / self.data)
 
-    def parts(self, data_folder: Path, seed: int, limit: int = 0) -> Parts:
+    def parts(self, data_folder: Path, seed: int, limit: int = 0, runs: Path = Path("runs")) -> Parts:
         """Open the data set and put together what the recipe needs."""
         dataset = self.dataset(data_folder)
-        return Parts(dataset, self.preprocessing, self.network, self.optimizer, seed, self.augmentation, limit)
+        return Parts(dataset, self.preprocessing, self.network, self.optimizer, seed, self.augmentation, limit, runs)
 
     def make(self, parts: Parts) -> Any:
         """The recipe itself."""

@@ -21,7 +21,7 @@ from NoisyLabelSegLib.bundle import (
     write_bundle,
 )
 from NoisyLabelSegLib.errors import InputError
-from training.checkpoints import Run, as_model, method_of, network_of
+from training.checkpoints import Run, as_model, method_of, network_of, preprocessing_of
 from training.temperatures import fitted_temperatures
 
 
@@ -79,7 +79,7 @@ def export(run: Run, card_file: Path, models: Path, *, overwrite: bool = False) 
         method_arguments={**method.arguments, **fitted},
         network=network_of(run),
         weights=UNWRITTEN,
-        preprocessing=_json(run.experiment.preprocessing),
+        preprocessing=_json(preprocessing_of(run)),
         **described,
     )
     licence = (card_file.parent / card.licence_file).read_text("utf-8")

@@ -24,7 +24,7 @@ def stage_labels(model: Model, case: Case, stages: int, simulated: CoarseSetting
     The arrays are on the image's grid, (K, J, I) as SimpleITK gives them. For ``simulated`` see `start_labels`; a
     network without refinement works on the whole image where there is no first mask.
     """
-    image, *channels = read_channels(case)
+    image, *channels = read_channels(case, model.description.channels)
     coarse = start_labels(case, image, simulated)
     refines = model.description.kind == "refine"
     if coarse is None and refines:

@@ -15,12 +15,12 @@ from scipy.stats import rankdata
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.inference.model import Model
 from NoisyLabelSegLib.pipeline import map_uncertainty
-from NoisyLabelSegLib.suspects import Suspect, suspect_regions
+from NoisyLabelSegLib.suspects import Suspect
 from training.data.cases import Case, DataSet
 from training.data.channels import read_channels
 from training.data.label_noise import near_borders
 from training.data.masks import expert_labels
-from training.prediction import as_segmentation, labels_of
+from training.prediction import as_segmentation
 
 FIRST = 20
 """So many regions of the list a person is expected to look at."""
@@ -43,7 +43,7 @@ class Found:
     regions: list[tuple[Suspect, float]]
 
 
-def suspected(model: Model, dataset: DataSet, threshold: float, limit: int = 0) -> list[Found]:
+def suspected(model: Model, dataset: DataSet, limit: int = 0) -> list[Found]:
     """Ask for the suspects of every training case whose labels hold planted noise, or of the first ``limit``.
 
     Raises:
@@ -52,20 +52,19 @@ def suspected(model: Model, dataset: DataSet, threshold: float, limit: int = 0) 
     cases = [case for case in dataset.part("train") if case.clean]
     if not cases:
         raise InputError(f"No training case of '{dataset.name}' has planted noise: make such a data set with 'plant'.")
-    return [_found(model, case, threshold) for case in track(cases[: limit or None], description=dataset.name)]
+    return [_found(model, case) for case in track(cases[: limit or None], description=dataset.name)]
 
 
-def _found(model: Model, case: Case, threshold: float) -> Found:
-    image, *channels = read_channels(case)
+def _found(model: Model, case: Case) -> Found:
+    image, *channels = read_channels(case, model.description.channels)
     given, clean = expert_labels(case, image), expert_labels(replace(case, label=case.clean), image)
     labels, truth = sitk.GetArrayFromImage(given), sitk.GetArrayFromImage(clean)
     result = map_uncertainty(image, as_segmentation(given, model), model, channels=channels)
     score = sitk.GetArrayFromImage(result.maps["suspect"])
     planted = labels != truth
-    regions = suspect_regions(score, labels, labels_of(result.stages[-1]), threshold, image.GetSpacing())
-    shares = [float(planted[one.region.box][one.region.values].mean()) for one in regions]
+    shares = [float(planted[one.region.box][one.region.values].mean()) for one in result.regions]
     near = near_borders(labels) | near_borders(truth)
-    return Found(score, planted, near, list(zip(regions, shares, strict=True)))
+    return Found(score, planted, near, list(zip(result.regions, shares, strict=True)))
 
 
 def figures(found: Sequence[Found]) -> dict[str, Any]:

@@ -59,7 +59,7 @@ class Training:
             limit: takes this many cases a part, for a quick look; 0 takes all.
         """
         experiment = self.experiment()
-        parts = experiment.parts(self.data, self.seed, limit)
+        parts = experiment.parts(self.data, self.seed, limit, self.runs)
         engine = Engine(experiment.make(parts), experiment.engine, self.folder, self.seed)
         engine.fabric.launch()
         first = engine.fabric.is_global_zero
@@ -82,7 +82,7 @@ class Training:
     def read(self) -> Run:
         """The weights of the best validation score; an `InputError` when there are none."""
         experiment = settings_of(self.folder, self.experiment())
-        return read_run(experiment, experiment.parts(self.data, self.seed), self.folder)
+        return read_run(experiment, experiment.parts(self.data, self.seed, runs=self.runs), self.folder)
 
 
 def _warn_of_other_starts(experiment: Experiment, dataset: DataSet) -> None:

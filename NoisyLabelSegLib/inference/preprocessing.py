@@ -35,6 +35,7 @@ class Prepared:
         slice_axis: the voxel axis (0 = I, 1 = J, 2 = K) of the given image that became the slices.
         notes: what a person should know about the choices made.
         channels: the crop of each further channel, like `voxels`.
+        window: what the network was trained on, voxels; of the last axes.
     """
 
     voxels: NDArray[Any]
@@ -44,6 +45,7 @@ class Prepared:
     notes: tuple[str, ...]
     frame: Frame
     channels: tuple[NDArray[Any], ...] = ()
+    window: tuple[int, ...] = ()
 
     @property
     def image(self) -> NDArray[np.float32]:
@@ -92,6 +94,7 @@ def prepare_part(part: Part, labels: Region, preprocessing: Preprocessing) -> Pr
         notes=tuple(notes),
         frame=frame,
         channels=tuple(frame.bring(channel, linear=True) for channel in part.channels),
+        window=preprocessing.window,
     )
 
 

@@ -33,6 +33,8 @@ from NoisyLabelSegLib.ops.neighbourhood import label_affinity
 Conflict = Literal["union", "intersection"]
 Fallback = Literal["paper", "keep", "cnn"]
 Score = Literal["probability", "affinity", "both"]
+SIZE = 3
+"""k, the width of a neighbourhood."""
 
 
 @dataclass(frozen=True)
@@ -106,14 +108,18 @@ def normalised_entropy(probabilities: Tensor) -> Tensor:
 
 def uncertainty(logits: Tensor, classes: int, temperature: float = 1.0) -> Uncertainty:
     """What a network's output says: that of its first branch, the prediction."""
-    probabilities = torch.softmax(branches_of(logits, classes)[0].float() / temperature, dim=1)
+    return uncertainty_of(torch.softmax(branches_of(logits, classes)[0].float() / temperature, dim=1))
+
+
+def uncertainty_of(probabilities: Tensor) -> Uncertainty:
+    """What probabilities ``BNHW[D]`` say."""
     confidence, labels = probabilities.max(dim=1)
     return Uncertainty(labels, probabilities, normalised_entropy(probabilities).clamp(0, 1), confidence)
 
 
 @torch.no_grad()
 def refine_labels(
-    am: Tensor, cnn: Tensor, given: Tensor, conflict: Conflict = "union", fallback: Fallback = "keep", size: int = 3
+    am: Tensor, cnn: Tensor, given: Tensor, conflict: Conflict = "union", fallback: Fallback = "keep"
 ) -> Relabelled:
     """LALR: equations (3) to (6), without gradient.
 
@@ -121,10 +127,9 @@ def refine_labels(
         am, cnn: the branches' logits ``BNHW[D]``.
         given: the labels ``BHW[D]``, int64.
         conflict, fallback: see the module's text.
-        size: k, the width of the neighbourhood.
     """
     branches = [torch.softmax(logits.float(), dim=1) for logits in (am, cnn)]
-    objections = [_objection(p, p.argmax(dim=1), given, size) for p in branches]
+    objections = [_objection(p, p.argmax(dim=1), given) for p in branches]
     doubted = [(same < 0.5) & (other > 0.5) for same, other in objections]
     flagged = doubted[0] | doubted[1] if conflict == "union" else doubted[0] & doubted[1]
     am_is_surer = normalised_entropy(branches[1]) > normalised_entropy(branches[0])
@@ -134,9 +139,9 @@ def refine_labels(
     return Relabelled(labels, flagged)
 
 
-def _objection(features: Tensor, predicted: Tensor, given: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def _objection(features: Tensor, predicted: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
     """a_pos and a_neg of equation (5): affinity to neighbours given the label that is predicted here, or another."""
-    return label_affinity(features, given, predicted, features.shape[1], size)
+    return label_affinity(features, given, predicted, features.shape[1], SIZE)
 
 
 @torch.no_grad()
@@ -171,6 +176,6 @@ def _doubt(probabilities: Tensor, given: Tensor, score: Score) -> Tensor:
     if score == "probability":
         return improbable
     predicted = probabilities.argmax(dim=1)
-    same, other = _objection(probabilities, predicted, given, 3)
+    same, other = _objection(probabilities, predicted, given)
     evidence = ((1 + other - same) / 2).clamp(0, 1)  # cosines may leave 0 to 1 by rounding
     return evidence * (improbable if score == "both" else (predicted != given))

@@ -22,6 +22,8 @@ from NoisyLabelSegLib.networks.swin_unetr import swin_unetr
 from NoisyLabelSegLib.networks.unet import unet
 from NoisyLabelSegLib.networks.unet_plus_plus import unet_plus_plus
 from NoisyLabelSegLib.networks.unetr import unetr
+from NoisyLabelSegLib.networks.vm_unet import VMUNet
+from NoisyLabelSegLib.networks.weak_to_strong import WeakToStrong
 
 REGISTRY: dict[str, Callable[..., nn.Module]] = {
     "affinity_umamba": AffinityUMamba,
@@ -34,6 +36,8 @@ REGISTRY: dict[str, Callable[..., nn.Module]] = {
     "unet": unet,
     "unet_plus_plus": unet_plus_plus,
     "unetr": unetr,
+    "vm_unet": VMUNet,
+    "weak_to_strong": WeakToStrong,
 }
 
 

@@ -32,7 +32,7 @@ class MambaBlock(nn.Module):
         self.conv = nn.Conv1d(inner, inner, kernel, groups=inner, padding=kernel - 1)
         self.x_proj = nn.Linear(inner, sum(self.sizes), bias=False)
         self.step_proj = nn.Linear(rank, inner, bias=False)
-        self.step_bias = nn.Parameter(_step_bias(inner))
+        self.step_bias = nn.Parameter(step_bias(inner))
         self.decay = nn.Parameter(torch.arange(1.0, state + 1).log().repeat(inner, 1))
         self.skip = nn.Parameter(torch.ones(inner))
         self.out_proj = nn.Linear(inner, channels, bias=False)
@@ -62,7 +62,7 @@ class MambaBlock(nn.Module):
         return self.out_proj(mixed.transpose(1, 2))
 
 
-def _step_bias(inner: int) -> Tensor:
+def step_bias(inner: int) -> Tensor:
     """What softplus turns into steps between the smallest and the largest one, evenly in their logarithm."""
     low, high = math.log(SMALLEST_STEP), math.log(LARGEST_STEP)
     step = (torch.rand(inner) * (high - low) + low).exp()

@@ -3,7 +3,8 @@
 Read as they are: MSD (``"training": [{"image": ..., "label": ...}]``) and nnU-Net v2 (``channel_names``,
 ``file_ending``, ``imagesTr/<case>_0000.<ending>``, ``labelsTr/<case>.<ending>``). An entry's ``image`` may be a list:
 one file a channel. Each entry may also hold ``coarse`` (a non-expert mask), ``raters`` (a list of masks of equal
-standing), ``patient`` and ``split`` ("train", "val" or "test").
+standing), ``strong`` (an image in a stronger modality, registered to ``image``), ``patient`` and ``split`` ("train",
+"val" or "test").
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class Case:
         split: which part of the data set the case belongs to.
         clean: the label map before noise was planted in `label`, where that was done.
         channels: the image's further channels, on the grid of the first.
+        strong: an image in a stronger modality, there in training only, registered to `image` on any grid.
     """
 
     id: str
@@ -47,13 +49,15 @@ class Case:
     split: Split = "train"
     clean: Path | None = None
     channels: tuple[Path, ...] = ()
+    strong: Path | None = None
 
 
 @dataclass(frozen=True)
 class DataSet:
     """A `dataset.json`: its cases and the names of its labels (label value to name, without the background).
 
-    `simulation` says how strongly its coarse masks were made from the experts', where they were: see `CoarseSettings`.
+    `simulation` says how strongly its coarse masks were made from the experts', where they were (see `CoarseSettings`),
+    and its images from the strong ones (see `training.data.privileged.WeakModality`).
     """
 
     name: str
@@ -121,7 +125,7 @@ def write_dataset(folder: Path, dataset: DataSet) -> None:
             "coarse": text(case.coarse),
         }
         entry |= {"raters": [text(p) for p in case.raters] or None, "patient": case.patient, "split": case.split}
-        entry["clean"] = text(case.clean)
+        entry |= {"clean": text(case.clean), "strong": text(case.strong)}
         entries.append({key: value for key, value in entry.items() if value is not None})
     content = {
         "name": dataset.name,
@@ -171,6 +175,7 @@ def _case(folder: Path, entry: Mapping[str, Any]) -> Case:
         split=entry.get("split", "train"),
         clean=resolve(entry.get("clean")),
         channels=tuple(folder / channel for channel in channels),
+        strong=resolve(entry.get("strong")),
     )
 
 

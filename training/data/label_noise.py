@@ -86,7 +86,12 @@ def plant_dataset(dataset: DataSet, folder: Path, share: float, seed: int) -> Da
     if not 0 < share < 1:
         raise InputError(f"The share of flipped border voxels must lie between 0 and 1, not {share}.")
     cases = [_planted(case, folder, share, seed) if case.split == "train" else case for case in dataset.cases]
-    noisy = replace(dataset, name=f"{dataset.name}, {100 * share:g} % planted noise", cases=tuple(cases))
+    noisy = replace(
+        dataset,
+        name=f"{dataset.name}, {100 * share:g} % planted noise",
+        cases=tuple(cases),
+        simulation={**dataset.simulation, "planted": share, "planted_seed": seed},
+    )
     write_dataset(folder, noisy)
     return noisy
 

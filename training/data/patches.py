@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from NoisyLabelSegLib.inference.preprocessing import Intensity, Preprocessing
 from training.data.cases import Case
-from training.data.windows import Crop, Windows, load, map_intensity
+from training.data.windows import Crop, Starts, Windows, load, map_intensities
 
 FOREGROUND = 1 / 3  # Of the patches, those about a labelled voxel.
 PLACES = 1000  # Labelled voxels that are kept of each label.
@@ -44,19 +45,22 @@ class Patches(Windows):
 
     def _crops(self, cases: Sequence[Case]) -> Sequence[Crop]:
         training = self.augmentation is not None
-        prepare = partial(_whole, preprocessing=self.preprocessing, starts=self.starts, training=training)
+        prepare = partial(
+            _whole, preprocessing=self.preprocessing, starts=self.starts, training=training, strong=self.strong
+        )
         return _OnDisk([partial(prepare, case) for case in cases])
 
     def _samples(self, number: int) -> Sequence[int | None]:
         return super()._samples(number) if self.augmentation is None else [None] * self.augmentation.patches
 
-    def _view(self, crop: Crop, z: int | None, rng: np.random.Generator) -> tuple[NDArray[Any], ...]:
+    def _view(self, crop: Crop, z: int | None, rng: np.random.Generator) -> Crop:
         assert isinstance(crop, Volume)
         view: tuple[Any, ...] = (...,) if z is None else (..., z, slice(None), slice(None))
         if self.augmentation is not None:
             view = (..., *_place(crop, self.preprocessing.window, rng))
-        image, expert, coarse = (np.array(array[view]) for array in (crop.voxels, crop.expert, crop.coarse))
-        return image.astype(np.float32), expert, coarse
+        part = crop.cut(view)
+        strong = None if part.strong is None else part.strong.astype(np.float32)
+        return Crop(part.voxels.astype(np.float32), np.array(part.expert), np.array(part.coarse), strong=strong)
 
 
 def _place(volume: Volume, window: Sequence[int], rng: np.random.Generator) -> tuple[slice | int, ...]:
@@ -72,11 +76,14 @@ def _place(volume: Volume, window: Sequence[int], rng: np.random.Generator) -> t
     return tuple(box) if len(window) == 3 else (box[0].start, *box[1:])
 
 
-def _whole(case: Case, **settings: Any) -> Volume:
-    crop = load(case, **settings, whole=True)
-    voxels = map_intensity(settings["preprocessing"].intensity, crop.voxels).astype(np.float16)
-    rng = np.random.default_rng(zlib.crc32(case.id.encode()))
-    return Volume(voxels, crop.expert, crop.coarse, _places(crop.expert, rng))
+def _whole(
+    case: Case, preprocessing: Preprocessing, starts: Starts, *, training: bool, strong: Intensity | None
+) -> Volume:
+    crop = load(case, preprocessing, starts, training=training, whole=True, strong=strong is not None)
+    mapped = map_intensities(crop, preprocessing, strong)
+    half = None if mapped.strong is None else mapped.strong.astype(np.float16)
+    places = _places(crop.expert, np.random.default_rng(zlib.crc32(case.id.encode())))
+    return Volume(mapped.voxels.astype(np.float16), crop.expert, crop.coarse, places, strong=half)
 
 
 def _places(labels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.int32]:
@@ -108,7 +115,8 @@ class _OnDisk(Sequence[Volume]):
     def _make(self, number: int, folder: Path) -> None:
         temporary = Path(tempfile.mkdtemp(dir=self.folder))
         for name, array in vars(self.makers[number]()).items():
-            np.save(temporary / f"{name}.npy", array)
+            if array is not None:
+                np.save(temporary / f"{name}.npy", array)
         try:
             os.replace(temporary, folder)
         except OSError:  # another loader process was faster

@@ -31,6 +31,7 @@ from training.data.cases import Case
 from training.data.channels import read_channels
 from training.data.coarse import CoarseSettings, simulate
 from training.data.masks import expert_labels, start_labels
+from training.data.pairing import strong_of
 
 
 @dataclass(frozen=True)
@@ -80,17 +81,29 @@ class Starts:
 
 @dataclass(frozen=True)
 class Crop:
-    """A case: voxels (channels, slices, rows, columns), expert and coarse labels (slices, rows, columns)."""
+    """A case: voxels (channels, slices, rows, columns), expert and coarse labels (slices, rows, columns).
+
+    Attributes:
+        strong: the strong image (1, slices, rows, columns), where it was asked for and there is one.
+    """
 
     voxels: NDArray[Any]
     expert: NDArray[np.uint8]
     coarse: NDArray[np.uint8]
+    strong: NDArray[Any] | None = field(default=None, kw_only=True)
+
+    def cut(self, view: Any) -> Crop:
+        """The same part of every array; ``view`` indexes the last axes."""
+        strong = None if self.strong is None else self.strong[view]
+        return Crop(self.voxels[view], self.expert[view], self.coarse[view], strong=strong)
 
 
 class Windows(Dataset[dict[str, torch.Tensor]]):
     """Samples ``image`` (CHW[D]), ``expert`` and ``start`` (HW[D], int64) for training or validation.
 
-    Each also holds its ``index``, by which `names_of` tells the cases of a batch.
+    Each also holds its ``index``, by which `names_of` tells the cases of a batch. With a strong modality a sample has
+    ``strong`` (1HW[D]), which lies and moves as ``image`` does but has intensities, and variations of them, of its own,
+    and ``paired``, bool: a case without a strong image has zeros and False. All else is as it is without one.
 
     Args:
         cases: the cases, each with a label and, unless masks are simulated, a coarse mask.
@@ -98,6 +111,7 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
         starts: the mix of first masks.
         augmentation: how windows are varied; None for validation.
         seed: see the module's text.
+        strong: how intensities of the strong modality are mapped; None: it is not asked for.
     """
 
     def __init__(
@@ -107,11 +121,15 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
         starts: Starts,
         augmentation: Augmentation | None,
         seed: int,
+        strong: Intensity | None = None,
     ) -> None:
+        self.strong = strong
+        self.unpaired = [case.id for case in cases if strong and case.strong is None]
         self.preprocessing, self.starts, self.seed, self.augmentation = preprocessing, starts, seed, augmentation
         self.jitter = augmentation.jitter if augmentation else 0
         self.names = [case.id for case in cases]
-        self.transforms = _transforms(preprocessing.dimensions, augmentation) if augmentation else None
+        paired = strong is not None
+        self.transforms = _transforms(preprocessing.dimensions, augmentation, paired=paired) if augmentation else None
         self.crops = self._crops(cases)
         self.items = [(number, z) for number in range(len(cases)) for z in self._samples(number)]
 
@@ -119,9 +137,8 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
         """The cases in memory, wider than the window by the jitter."""
         target = tuple(size + 2 * self.jitter for size in self.preprocessing.window)
         wider = replace(self.preprocessing, window=target)
-        return [
-            _fitted(load(case, wider, self.starts, training=self.augmentation is not None), target) for case in cases
-        ]
+        training, strong = self.augmentation is not None, self.strong is not None
+        return [_fitted(load(case, wider, self.starts, training=training, strong=strong), target) for case in cases]
 
     def _samples(self, number: int) -> Sequence[int | None]:
         """A case's samples an epoch: in 2D its slices, in 3D one."""
@@ -138,9 +155,11 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
         epoch, index = key if isinstance(key, tuple) else (0, key)
         rng = np.random.default_rng((self.seed, epoch, index))
         number, z = self.items[index]
-        image, expert, coarse = self._view(self.crops[number], z, rng)
-        start = self._start(expert, coarse, rng)
-        sample = {"image": image, "expert": expert[None], "start": start[None]}
+        view = self._view(self.crops[number], z, rng)
+        start = self._start(view.expert, view.coarse, rng)
+        sample = {"image": view.voxels, "expert": view.expert[None], "start": start[None]}
+        if self.strong is not None:
+            sample["strong"] = np.zeros_like(view.voxels[:1]) if view.strong is None else view.strong
         if self.transforms is not None:
             self.transforms.set_random_state(seed=int(rng.integers(2**31)))
             sample = self.transforms(sample)
@@ -149,18 +168,15 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
             "expert": torch.as_tensor(np.ascontiguousarray(sample["expert"][0]), dtype=torch.int64),
             "start": torch.as_tensor(np.ascontiguousarray(sample["start"][0]), dtype=torch.int64),
             "index": torch.tensor(index),
+            **(_pair(sample["strong"], paired=view.strong is not None) if self.strong is not None else {}),
         }
 
-    def _view(self, crop: Crop, z: int | None, rng: np.random.Generator) -> tuple[NDArray[Any], ...]:
-        """A window of a case: image (CHW[D], as the network takes it), expert and coarse labels (HW[D])."""
-        arrays = [crop.voxels, crop.expert, crop.coarse]
-        if z is not None:
-            arrays = [array[..., z, :, :] for array in arrays]
-        offset = [self.jitter + int(v) for v in rng.integers(-self.jitter, self.jitter + 1, arrays[1].ndim)]
+    def _view(self, crop: Crop, z: int | None, rng: np.random.Generator) -> Crop:
+        """A window of a case: image and strong image (CHW[D]) as the network takes them, labels (HW[D])."""
+        whole: tuple[Any, ...] = (...,) if z is None else (..., z, slice(None), slice(None))
+        offset = [self.jitter + int(v) for v in rng.integers(-self.jitter, self.jitter + 1, crop.expert[whole].ndim)]
         sides = (slice(o, o + size) for o, size in zip(offset, self.preprocessing.window, strict=True))
-        view: tuple[Any, ...] = (..., *sides)
-        voxels, expert, coarse = (array[view] for array in arrays)
-        return map_intensity(self.preprocessing.intensity, voxels), expert, coarse
+        return map_intensities(crop.cut(whole).cut((..., *sides)), self.preprocessing, self.strong)
 
     def _start(
         self, expert: NDArray[np.uint8], coarse: NDArray[np.uint8], rng: np.random.Generator
@@ -193,7 +209,21 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return len(self.pairs)
 
 
-def load(case: Case, preprocessing: Preprocessing, starts: Starts, *, training: bool, whole: bool = False) -> Crop:
+def _pair(strong: Any, *, paired: bool) -> dict[str, torch.Tensor]:
+    """What a sample has of the strong modality; noise that was added to a missing image is taken away again."""
+    voxels = torch.as_tensor(np.ascontiguousarray(strong), dtype=torch.float32)
+    return {"strong": voxels if paired else torch.zeros_like(voxels), "paired": torch.tensor(paired)}
+
+
+def load(
+    case: Case,
+    preprocessing: Preprocessing,
+    starts: Starts,
+    *,
+    training: bool,
+    whole: bool = False,
+    strong: bool = False,
+) -> Crop:
     """Crop a case as inference would, around its first mask; with ``whole`` as it would without one."""
     image, *others = read_channels(case)
     expert = expert_labels(case, image)
@@ -201,7 +231,11 @@ def load(case: Case, preprocessing: Preprocessing, starts: Starts, *, training: 
     prepared = prepare(image, coarse * 0 if whole else coarse, preprocessing)
     more = (prepared.frame.bring(region_of(other), linear=True) for other in others)
     labels = (prepared.frame.bring(region_of(mask), linear=False).astype(np.uint8) for mask in (expert, coarse))
-    return Crop(np.stack([prepared.voxels, *more]), *labels)
+    crop = Crop(np.stack([prepared.voxels, *more]), *labels)
+    if not strong or case.strong is None:
+        return crop
+    other = prepared.frame.bring(region_of(strong_of(case, image)), linear=True)
+    return replace(crop, strong=other[None])
 
 
 def _no_start(case: Case, expert: sitk.Image, starts: Starts, *, training: bool) -> sitk.Image:
@@ -216,8 +250,9 @@ def _no_start(case: Case, expert: sitk.Image, starts: Starts, *, training: bool)
 
 def _fitted(crop: Crop, target: Sequence[int]) -> Crop:
     """Exactly as large as the window."""
-    arrays = (_fit(array, target, edge=array is crop.voxels) for array in (crop.voxels, crop.expert, crop.coarse))
-    return Crop(*arrays)
+    strong = None if crop.strong is None else _fit(crop.strong, target, edge=True)
+    labels = (_fit(array, target, edge=False) for array in (crop.expert, crop.coarse))
+    return Crop(_fit(crop.voxels, target, edge=True), *labels, strong=strong)
 
 
 def _fit(array: NDArray[Any], target: Sequence[int], *, edge: bool) -> NDArray[Any]:
@@ -233,15 +268,23 @@ def _fit(array: NDArray[Any], target: Sequence[int], *, edge: bool) -> NDArray[A
     return array
 
 
-def map_intensity(intensity: Intensity, voxels: NDArray[Any]) -> NDArray[np.float32]:
-    """The network's input of ``CHW[D]`` voxels, each channel by itself."""
-    if voxels.ndim == 3:
-        return np.concatenate([intensity(channel[None]) for channel in voxels])
-    return np.stack([intensity(channel) for channel in voxels])
+def map_intensities(crop: Crop, preprocessing: Preprocessing, strong: Intensity | None) -> Crop:
+    """A crop with its images as networks take them, each channel by its own rule."""
+    if strong is not None and crop.strong is not None:
+        crop = replace(crop, strong=_mapped([strong], crop.strong))
+    return replace(crop, voxels=_mapped(preprocessing.intensities(len(crop.voxels)), crop.voxels))
 
 
-def _transforms(dimensions: int, augmentation: Augmentation) -> Compose:
-    keys = ["image", "expert", "start"]
+def _mapped(intensities: Sequence[Intensity], voxels: NDArray[Any]) -> NDArray[np.float32]:
+    """The network's input of ``CHW[D]`` voxels; a slice counts as a volume of one."""
+    volumes = voxels[:, None] if voxels.ndim == 3 else voxels
+    mapped = [intensity(channel) for intensity, channel in zip(intensities, volumes, strict=True)]
+    return np.stack(mapped).reshape(voxels.shape)
+
+
+def _transforms(dimensions: int, augmentation: Augmentation, *, paired: bool) -> Compose:
+    images = ["image", "strong"] if paired else ["image"]
+    keys = [*images, "expert", "start"]
     angle, solid = float(np.deg2rad(augmentation.rotation)), dimensions == 3
     across = not (solid and augmentation.in_plane)
     return Compose(
@@ -252,11 +295,18 @@ def _transforms(dimensions: int, augmentation: Augmentation) -> Compose:
                 prob=augmentation.affine,
                 rotate_range=[angle, angle * across, angle * across] if solid else [angle],
                 scale_range=[augmentation.scale * across, *[augmentation.scale] * 2][-dimensions:],
-                mode=["bilinear", "nearest", "nearest"],
-                padding_mode=["border", "zeros", "zeros"],
+                mode=["bilinear"] * len(images) + ["nearest"] * 2,
+                padding_mode=["border"] * len(images) + ["zeros"] * 2,
             ),
-            RandScaleIntensityd("image", factors=0.2, prob=0.5),
-            RandAdjustContrastd("image", prob=0.3, gamma=(0.7, 1.4)),
-            RandGaussianNoised("image", prob=0.2, std=0.05),
+            # A transform's random numbers follow from its place: the strong image's last leave the others as they are.
+            *(transform for key in images for transform in _variations(key)),
         ]
     )
+
+
+def _variations(key: str) -> list[Any]:
+    return [
+        RandScaleIntensityd(key, factors=0.2, prob=0.5),
+        RandAdjustContrastd(key, prob=0.3, gamma=(0.7, 1.4)),
+        RandGaussianNoised(key, prob=0.2, std=0.05),
+    ]

@@ -18,22 +18,22 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from NoisyLabelSegLib.methods.affinity_umamba import SIZE
 from NoisyLabelSegLib.ops.neighbourhood import local_spread, neighbour_counts
 
 Margin = Literal["paper", "variance", "inverse", "constant"]
 LARGEST_MARGIN = 8.0
 
 
-def affinity_loss(logits: Tensor, labels: Tensor, size: int = 3) -> Tensor:
+def affinity_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Equation (7), soft: how far a prediction disagrees with the labels around it.
 
     Args:
         logits: of the AM branch, ``BNHW[D]``.
         labels: the refined ones, ``BHW[D]``, int64.
-        size: k, the width of the neighbourhood.
     """
     probabilities = torch.softmax(logits.float(), dim=1)
-    counts = neighbour_counts(labels, logits.shape[1], size)
+    counts = neighbour_counts(labels, logits.shape[1], SIZE)
     own = labels.unsqueeze(1)
     same = counts.gather(1, own).squeeze(1)
     missed = same.sqrt() * (1 - probabilities.gather(1, own).squeeze(1))
@@ -42,24 +42,24 @@ def affinity_loss(logits: Tensor, labels: Tensor, size: int = 3) -> Tensor:
     return (missed + wrong).mean()
 
 
-def margin_loss(logits: Tensor, kind: Margin = "constant", margin: float = LARGEST_MARGIN, size: int = 3) -> Tensor:
+def margin_loss(logits: Tensor, kind: Margin = "constant", margin: float = LARGEST_MARGIN) -> Tensor:
     """Equation (8): logits that lie further below the largest one than a margin.
 
     Args:
         logits: of the AM branch, ``BNHW[D]``.
         kind: see the module's text.
         margin: the largest margin (paper: 8).
-        size: k, the width of the neighbourhood.
     """
     logits = logits.float()
     below = logits.amax(dim=1, keepdim=True) - logits
-    return torch.relu(below - _margin(logits.detach(), kind, margin, size)).mean()
+    return torch.relu(below - _margin(logits.detach(), kind, margin)).mean()
 
 
-def _margin(logits: Tensor, kind: Margin, margin: float, size: int) -> Tensor | float:
+def _margin(logits: Tensor, kind: Margin, margin: float) -> Tensor | float:
     if kind == "constant":
         return margin
-    spread = local_spread(logits, size, kind="sums" if kind == "paper" else "means").unsqueeze(1)
-    low, high = spread.aminmax()
+    spread = local_spread(logits, SIZE, kind="sums" if kind == "paper" else "means").unsqueeze(1)
+    # The smallest and the largest of an image, not of the batch it happens to be in.
+    low, high = (end.reshape(-1, *[1] * (spread.ndim - 1)) for end in spread.flatten(1).aminmax(dim=1))
     share = (spread - low) / (high - low).clamp(min=1e-6)
     return margin * (1 - share if kind == "inverse" else share)

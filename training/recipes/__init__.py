@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 from training.recipes.affinity_umamba import AffinityUMamba, AffinityUMambaSettings
+from training.recipes.arm import ARM, ARMSettings
+from training.recipes.pkt import PKT, PKTSettings, deployed
 from training.recipes.rerenet import ReReNet, ReReNetSettings
 from training.recipes.supervised import Supervised, SupervisedSettings
 
 
 class Registered(NamedTuple):
-    """A recipe's settings (a dataclass) and the class that takes them and the experiment's `Parts`."""
+    """A recipe's settings (a dataclass) and the class that takes them and the experiment's `Parts`.
+
+    `deployed` picks the exported network's weights of what a checkpoint holds.
+    """
 
     settings: type
     recipe: Any
+    deployed: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
 
 
 RECIPES = {
     "supervised": Registered(SupervisedSettings, Supervised),
     "rerenet": Registered(ReReNetSettings, ReReNet),
     "affinity_umamba": Registered(AffinityUMambaSettings, AffinityUMamba),
+    "arm": Registered(ARMSettings, ARM),
+    "pkt": Registered(PKTSettings, PKT, deployed),
 }

@@ -31,8 +31,6 @@ class AffinityUMambaSettings:
             used.
         margin_kind, largest_margin: see `margin_loss`.
         conflict, fallback: LALR's options, see the method.
-        lalr_from: first epoch, from 0, in which labels are refined; until then the given ones stand for them (paper:
-            0).
     """
 
     refined: float = 0.1
@@ -42,7 +40,10 @@ class AffinityUMambaSettings:
     largest_margin: float = LARGEST_MARGIN
     conflict: Conflict = "union"
     fallback: Fallback = "keep"
-    lalr_from: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.refined, self.margin, self.affinity) < 0:
+            raise ValueError("settings.refined, settings.margin and settings.affinity are weights of at least 0")
 
 
 class AffinityUMamba(ImageAlone):
@@ -61,7 +62,7 @@ class AffinityUMamba(ImageAlone):
             figures["margin"] = margin_loss(am, settings.margin_kind, settings.largest_margin)
             loss = loss + settings.margin * figures["margin"]
         if settings.refined or settings.affinity:
-            refined = self._refined(am, cnn, given, epoch)
+            refined = refine_labels(am.detach(), cnn.detach(), given, settings.conflict, settings.fallback)
             figures["affinity"] = affinity_loss(am, refined.labels)
             loss = loss + settings.refined * supervision(outputs[:1], refined.labels)
             loss = loss + settings.affinity * figures["affinity"]
@@ -70,11 +71,6 @@ class AffinityUMamba(ImageAlone):
         fabric.backward(loss)
         self.optimizer.step()
         return {"loss": loss.detach(), **{name: value.detach() for name, value in figures.items()}}
-
-    def _refined(self, am: Tensor, cnn: Tensor, given: Tensor, epoch: int) -> Relabelled:
-        if epoch < self.settings.lalr_from:
-            return Relabelled(given, torch.zeros_like(given, dtype=torch.bool))
-        return refine_labels(am.detach(), cnn.detach(), given, self.settings.conflict, self.settings.fallback)
 
 
 def supervision(outputs: Sequence[Sequence[Tensor]], labels: Tensor) -> Tensor:

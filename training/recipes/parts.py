@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from NoisyLabelSegLib.inference.preprocessing import Preprocessing
+from NoisyLabelSegLib.inference.preprocessing import Intensity, Preprocessing
 from NoisyLabelSegLib.networks import build
 from training.data.cases import DataSet, Split
 from training.data.patches import Patches
@@ -48,6 +49,7 @@ class Parts:
     Attributes:
         augmentation: how training windows are varied.
         limit: takes this many cases a part, for a quick look; 0 takes all.
+        runs: the folder of training runs, for recipes that build on another run.
     """
 
     dataset: DataSet
@@ -57,6 +59,7 @@ class Parts:
     seed: int
     augmentation: Augmentation
     limit: int = 0
+    runs: Path = Path("runs")
 
     @property
     def classes(self) -> int:
@@ -90,11 +93,11 @@ class Parts:
             arguments |= {"momentum": settings.momentum, "nesterov": True}
         return getattr(torch.optim, settings.name)(network.parameters(), **arguments)
 
-    def windows(self, split: Split, starts: Starts, *, augment: bool) -> Windows:
-        """The windows of one part of the data set."""
+    def windows(self, split: Split, starts: Starts, *, augment: bool, strong: Intensity | None = None) -> Windows:
+        """The windows of one part of the data set, with the strong modality's where its intensities' rule is given."""
         cases = self.dataset.part(split)[: self.limit or None]
         kind = Patches if self.augmentation.patches else Windows
-        return kind(cases, self.preprocessing, starts, self.augmentation if augment else None, self.seed)
+        return kind(cases, self.preprocessing, starts, self.augmentation if augment else None, self.seed, strong)
 
 
 def unwrapped(network: nn.Module) -> nn.Module:
@@ -103,25 +106,27 @@ def unwrapped(network: nn.Module) -> nn.Module:
     return inner if isinstance(inner, nn.Module) else network
 
 
-def validation_dice(
-    windows: Windows, parts: Parts, device: torch.device, predict: Callable[[Tensor, Tensor], Tensor]
-) -> float:
+Predict = Callable[[Mapping[str, Tensor]], Tensor]
+"""Maps a batch's ``image``, ``start`` and, where there is one, ``strong`` to a label map ``BHW[D]``."""
+
+
+def validation_dice(windows: Windows, parts: Parts, device: torch.device, predict: Predict) -> float:
     """Mean Dice over windows with any expert foreground and over the labels; whole cases are seen through windows.
 
     Args:
         windows: the validation windows.
         parts: the experiment's parts.
         device: where the network is.
-        predict: maps image ``BCHW[D]`` and first mask ``BHW[D]`` to a label map ``BHW[D]``.
+        predict: see `Predict`.
     """
     scores = []
     whole = isinstance(windows, Patches)
     for batch in DataLoader(windows, batch_size=1 if whole else 32 if parts.preprocessing.dimensions == 2 else 2):
-        image, start, expert = (batch[name] for name in ("image", "start", "expert"))
+        expert = batch.pop("expert")
         if whole:
-            predicted = _through_windows(image, start, parts, device, predict)
+            predicted = _through_windows(batch, parts, device, predict)
         else:
-            predicted = predict(image.to(device), start.to(device)).cpu()
+            predicted = predict({name: tensor.to(device) for name, tensor in batch.items()}).cpu()
         for value in range(1, parts.classes):
             a, b = (predicted == value).flatten(1), (expert == value).flatten(1)
             present = b.any(dim=1)
@@ -130,18 +135,20 @@ def validation_dice(
     return float(sum(scores) / max(len(scores), 1))
 
 
-def _through_windows(
-    image: Tensor, start: Tensor, parts: Parts, device: torch.device, predict: Callable[[Tensor, Tensor], Tensor]
-) -> Tensor:
+def _through_windows(batch: Mapping[str, Tensor], parts: Parts, device: torch.device, predict: Predict) -> Tensor:
     """The label that most of the overlapping windows give a voxel, more so the nearer it lies to their centres."""
     from monai.inferers import sliding_window_inference
 
+    maps = {"start": batch["start"][:, None].float(), **{k: batch[k] for k in ("image", "strong") if k in batch}}
+    channels = [tensor.shape[1] for tensor in maps.values()]
+
     def votes(window: Tensor) -> Tensor:
-        labels = predict(window[:, :-1], window[:, -1].long())
+        seen = dict(zip(maps, window.split(channels, dim=1), strict=True))
+        labels = predict({**seen, "start": seen["start"][:, 0].long()})
         return nn.functional.one_hot(labels, parts.classes).movedim(-1, 1).float()
 
-    both = torch.cat([image, start[:, None].float()], dim=1)
+    every = torch.cat(list(maps.values()), dim=1)
     size = parts.preprocessing.window
-    counted: Any = sliding_window_inference(both, size, 1, votes, mode="gaussian", sw_device=device, device="cpu")
+    counted: Any = sliding_window_inference(every, size, 1, votes, mode="gaussian", sw_device=device, device="cpu")
     labels: Tensor = counted.argmax(dim=1)
     return labels

@@ -87,10 +87,12 @@ class ReReNet:
         device = next(network.parameters()).device
         self._validation = self._validation or self.parts.windows("val", coarse, augment=False)
 
-        def predict(image: Tensor, start: Tensor) -> Tensor:
-            settings, labels = self.settings, start
+        def predict(batch: Mapping[str, Tensor]) -> Tensor:
+            settings, labels = self.settings, batch["start"]
             classes, stages = self.parts.classes, settings.inference_stages
-            for stage in refine(network, image, start, classes, stages, settings.update, memory=settings.memory):
+            for stage in refine(
+                network, batch["image"], labels, classes, stages, settings.update, memory=settings.memory
+            ):
                 labels = stage.labels
             return labels
 

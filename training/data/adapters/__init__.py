@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from training.data.adapters import acdc, hippocampus, lidc, nnunet
+from training.data.adapters import acdc, apis, autopet, hecktor, hippocampus, lidc, ms_flair_t1, nnunet
 from training.data.cases import DataSet
 
 ADAPTERS: dict[str, Callable[[Path, Path], DataSet]] = {
     "lidc": lidc.adapt,
     "hippocampus": hippocampus.adapt,
     "acdc": acdc.adapt,
+    "hecktor": hecktor.adapt,
+    "autopet": autopet.adapt,
+    "apis": apis.adapt,
+    "ms_flair_t1": ms_flair_t1.adapt,
     "nnunet": nnunet.adapt,
     "msd": nnunet.adapt,
 }
