@@ -17,9 +17,9 @@ def encoder(spatial_dims: int) -> VMEncoder:
     return VMEncoder(1, FEATURES, [1, 1], strides_of(spatial_dims, 2, 2), 2).double()
 
 
-def trained(steps: int = STEPS) -> StepHeads:
+def trained(anchored: bool = False) -> StepHeads:
     torch.manual_seed(1)
-    heads = StepHeads(FEATURES, steps).double()
+    heads = StepHeads(FEATURES, STEPS, anchored).double()
     for parameter in heads.parameters():
         nn.init.normal_(parameter)
     return heads
@@ -63,6 +63,13 @@ def test_they_start_as_the_identity_and_learn() -> None:
         torch.cat([(x - 0.5).square().flatten() for x in heads(levels)]).mean().backward()
         optimizer.step()
     assert not any(torch.equal(p, b) for p, b in zip(heads.parameters(), before, strict=True))
+
+
+def test_anchored_the_first_step_is_the_features_and_the_others_are_as_they_were() -> None:
+    levels = [torch.randn(1, c, 2, 2, dtype=torch.float64) for c in FEATURES]
+    for f, free, anchored in zip(levels, trained()(levels), trained(anchored=True)(levels), strict=True):
+        assert torch.equal(anchored[0], f) and not torch.equal(free[0], f)
+        assert torch.equal(anchored[1:], free[1:])
 
 
 def test_steps_differ_once_they_have_learnt() -> None:

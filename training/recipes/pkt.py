@@ -54,6 +54,7 @@ class PKTSettings:
         rho: schedule of how much of the target is fused.
         alpha, noise: schedule of the noise, and how much of the last target's variance it is, 0 to 1.
         smoothness: gamma.
+        anchored: whether the first step's prediction is what inference gives, see `StepHeads`.
         update, fused_from: see the module's text.
         strong: how intensities of the strong modality are mapped, as in stage 1.
     """
@@ -67,6 +68,7 @@ class PKTSettings:
     alpha: Schedule = "cosine"
     noise: float = 0.5
     smoothness: float = 0.1
+    anchored: bool = True
     update: Literal["joint", "blockwise"] = "joint"
     fused_from: Literal["student", "teacher"] = "student"
     strong: Intensity = field(default_factory=Intensity)
@@ -117,7 +119,8 @@ class PKT(ImageAlone):
         except RuntimeError as error:
             raise InputError(f"'{settings.teacher}' is of another network than network.arguments: {error}") from error
         torch.manual_seed(parts.seed)
-        heads = StepHeads(network.features, settings.steps) if settings.transfer == "pkt" else None
+        known = settings.transfer == "pkt"
+        heads = StepHeads(network.features, settings.steps, settings.anchored) if known else None
         self.network = Student(network, heads, settings.update == "blockwise")
         self.optimizer = parts.optimizer(self.network)
 

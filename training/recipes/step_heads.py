@@ -3,6 +3,10 @@
 The thesis runs the i-th block once for each t, f^{i,t} = Phi^i(f^{i-1}, t). Here the block runs once and t enters in a
 head behind it, f^{i,t} = f^i + W (s_t * f^i + b_t) + c, with a scale s_t and a shift b_t learnt for each step. It
 starts as the identity and exists in training only.
+
+Inference knows no t, so something must tie what a level gives there to the predictions: else the heads could learn the
+transfer by themselves and leave with it. ``anchored`` makes the features themselves the prediction of the first step,
+whose target is the fused feature without noise; the thesis does not say.
 """
 
 from __future__ import annotations
@@ -19,11 +23,12 @@ class StepHeads(nn.Module):
     Args:
         features: channels of each level.
         steps: T.
+        anchored: see the module's text.
     """
 
-    def __init__(self, features: Sequence[int], steps: int) -> None:
+    def __init__(self, features: Sequence[int], steps: int, anchored: bool = True) -> None:
         super().__init__()
-        self.heads = nn.ModuleList(StepHead(channels, steps) for channels in features)
+        self.heads = nn.ModuleList(StepHead(channels, steps, anchored) for channels in features)
 
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
         """Each level's features ``BCHW[D]`` to their predictions ``TBCHW[D]``."""
@@ -33,8 +38,11 @@ class StepHeads(nn.Module):
 class StepHead(nn.Module):
     """See the module's text; T predictions take one matrix product, as W s_t is a matrix for each step."""
 
-    def __init__(self, channels: int, steps: int) -> None:
+    free: Tensor
+
+    def __init__(self, channels: int, steps: int, anchored: bool) -> None:
         super().__init__()
+        self.register_buffer("free", (torch.arange(steps) >= int(anchored)).float()[:, None], persistent=False)
         self.scale = nn.Parameter(torch.ones(steps, channels))
         self.shift = nn.Parameter(torch.zeros(steps, channels))
         self.weight = nn.Parameter(torch.zeros(channels, channels))
@@ -42,7 +50,7 @@ class StepHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """``BCHW[D]`` to ``TBCHW[D]``."""
-        weights = self.weight * self.scale[:, None]
-        offsets = (self.shift @ self.weight.T + self.bias)[:, None, :, None]
+        weights = self.weight * (self.free * self.scale)[:, None]
+        offsets = (self.free * (self.shift @ self.weight.T + self.bias))[:, None, :, None]
         change = torch.einsum("toc,bcv->tbov", weights, features.flatten(2)) + offsets
         return features + change.unflatten(3, features.shape[2:])
