@@ -129,7 +129,7 @@ def figures(rows: Sequence[Row]) -> dict[str, Any]:
 
 def as_markdown(table: TableSettings, found: Mapping[str, Any]) -> str:
     """The table as Markdown: means over the seeds, with their standard deviation where there are several."""
-    headings = [HEADINGS.get(column, column.replace(".", " ").replace("ece", "ECE")) for column in table.columns]
+    headings = [HEADINGS.get(column) or _heading(column) for column in table.columns]
     lines = [f"| {table.title} | {' | '.join(headings)} | Dice by patient against the first (p) |"]
     lines.append("|---" * (len(headings) + 2) + "|")
     for name, row in found.items():
@@ -137,6 +137,11 @@ def as_markdown(table: TableSettings, found: Mapping[str, Any]) -> str:
         cells.append(f"{row['dice_by_patient']:+.4f} ({row['p']:.2g})" if "p" in row else "")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _heading(column: str) -> str:
+    region, _, figure = column.rpartition(".")
+    return f"{figure.upper() if 'ece' in figure else figure} {region}".strip()
 
 
 def _cell(seeds: Sequence[Mapping[str, Any]], column: str) -> str:
