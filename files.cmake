@@ -18,6 +18,7 @@ set(LIBRARY_SCRIPTS
   NoisyLabelSegLib/calibration.py
   NoisyLabelSegLib/cases.py
   NoisyLabelSegLib/centroids.py
+  NoisyLabelSegLib/class_maps.py
   NoisyLabelSegLib/cli.py
   NoisyLabelSegLib/commands/__init__.py
   NoisyLabelSegLib/commands/console.py
@@ -43,6 +44,7 @@ set(LIBRARY_SCRIPTS
   NoisyLabelSegLib/methods/__init__.py
   NoisyLabelSegLib/methods/affinity_umamba.py
   NoisyLabelSegLib/methods/rerenet.py
+  NoisyLabelSegLib/methods/weak_to_strong.py
   NoisyLabelSegLib/metrics.py
   NoisyLabelSegLib/networks/__init__.py
   NoisyLabelSegLib/networks/affinity_umamba.py
@@ -97,6 +99,7 @@ set(LIBRARY_SCRIPTS
   NoisyLabelSegLib/review/table.py
   NoisyLabelSegLib/sample_data.py
   NoisyLabelSegLib/segmentations.py
+  NoisyLabelSegLib/segmenting.py
   NoisyLabelSegLib/structures.py
   NoisyLabelSegLib/summary.py
   NoisyLabelSegLib/suspects.py

@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
     _add_refine(commands.add_parser("refine", parents=[common], help="refine one segmentation, or many"))
     _add_uncertainty(commands.add_parser("uncertainty", parents=[common], help="segment, say how sure, doubt labels"))
+    _add_segment(commands.add_parser("segment", parents=[common], help="segment from the image alone"))
     _add_models(commands.add_parser("models", parents=[common], help="list, show, verify and import models"), common)
     demo = commands.add_parser("demo", parents=[common], help="refine a sample that is part of the program")
     demo.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="default: ./noisylabelseg-demo")
@@ -116,6 +117,21 @@ def _add_uncertainty(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("image", type=Path, metavar="IMAGE", help=".nii, .nii.gz, .nrrd, .mha, .mhd or a DICOM folder")
     add("labels", type=Path, nargs="?", metavar="LABELS", help="3D Slicer's .seg.nrrd or a label map")
+    add("--segments", nargs="+", action="extend", default=[], metavar="NAME", help="doubt these only; default: all")
+    _add_imaging(parser)
+
+
+def _add_segment(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Segment IMAGE from nothing but the image, and say how sure that is."
+    parser.set_defaults(run=_command("uncertainty", "run_segment"))
+    add = parser.add_argument
+    add("image", type=Path, metavar="IMAGE", help=".nii, .nii.gz, .nrrd, .mha, .mhd or a DICOM folder")
+    add("--roi", type=Path, metavar="MASK", help="a segmentation: look only there; default: the whole image")
+    _add_imaging(parser)
+
+
+def _add_imaging(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add("-m", "--model", required=True, help="a model's name (see 'noisylabelseg models') or its folder")
     add("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for all files, made when missing")
     add(
@@ -128,7 +144,6 @@ def _add_uncertainty(parser: argparse.ArgumentParser) -> None:
         help="a further channel on IMAGE's grid, for models of several; repeated in the model's order",
     )
     add("--mirror", action="store_true", help="average the predictions for mirrored images; slower")
-    add("--segments", nargs="+", action="extend", default=[], metavar="NAME", help="doubt these only; default: all")
     _add_device(parser)
     add("--overwrite", action="store_true", help="replace an earlier result")
 

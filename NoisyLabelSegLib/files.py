@@ -12,7 +12,14 @@ from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.images import read_image
 from NoisyLabelSegLib.inference.model import Model
 from NoisyLabelSegLib.outputs import Outputs
-from NoisyLabelSegLib.pipeline import RefineSettings, UncertaintySettings, map_uncertainty, refine
+from NoisyLabelSegLib.pipeline import (
+    RefineSettings,
+    SegmentSettings,
+    UncertaintySettings,
+    map_uncertainty,
+    refine,
+    segment,
+)
 from NoisyLabelSegLib.progress import Progress, silent
 from NoisyLabelSegLib.result import Result
 from NoisyLabelSegLib.segmentations import read_segmentation
@@ -69,9 +76,38 @@ def uncertainty_files(
     picture, *channels = map(_read_image, images)
     given = read_segmentation(labels) if labels else None
     result = map_uncertainty(picture, given, model, settings, progress, channels)
-    further = {f"channel_{number}": path for number, path in enumerate(images[1:], 2)}
-    result = _with_origin(result, image=images[0], **further, labels=labels)
+    result = _with_origin(result, **_named(images), labels=labels)
     return result, outputs.write(result)
+
+
+def segment_files(
+    images: Sequence[Path],
+    roi: Path | None,
+    model: Model,
+    settings: SegmentSettings,
+    outputs: UncertaintyOutputs,
+    progress: Progress = silent,
+) -> tuple[Result, list[Path]]:
+    """Read, segment and write; return the result and the files written.
+
+    Args:
+        images: see `uncertainty_files`.
+        roi: a segmentation file, all of it the region of interest; or None.
+        model, settings, progress: see `pipeline.segment`.
+        outputs: already prepared, see `UncertaintyOutputs.prepared`.
+
+    Raises:
+        InputError: when something given cannot be used or written; then no file has been written.
+    """
+    picture, *channels = map(_read_image, images)
+    given = read_segmentation(roi) if roi else None
+    result = segment(picture, given, model, settings, progress, channels)
+    result = _with_origin(result, **_named(images), region_of_interest=roi)
+    return result, outputs.write(result)
+
+
+def _named(images: Sequence[Path]) -> dict[str, Path]:
+    return {"image": images[0], **{f"channel_{number}": path for number, path in enumerate(images[1:], 2)}}
 
 
 def _read_image(path: Path) -> sitk.Image:

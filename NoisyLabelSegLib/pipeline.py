@@ -16,16 +16,26 @@ from NoisyLabelSegLib.grid import Grid
 from NoisyLabelSegLib.images import same_grid
 from NoisyLabelSegLib.inference.checks import EMPTY_MASK, on_grid
 from NoisyLabelSegLib.inference.model import Model
+from NoisyLabelSegLib.outcome import Outcome
 from NoisyLabelSegLib.part import Part
 from NoisyLabelSegLib.progress import Progress, silent
 from NoisyLabelSegLib.refinement import RefineSettings, refine_part
-from NoisyLabelSegLib.regions import masks_of
+from NoisyLabelSegLib.regions import NOTHING, Region, joined, masks_of
 from NoisyLabelSegLib.result import Maps, Result
 from NoisyLabelSegLib.segmentations import Segmentation
+from NoisyLabelSegLib.segmenting import SegmentSettings, segment_part
 from NoisyLabelSegLib.structures import segments_of
 from NoisyLabelSegLib.uncertainty import NO_LABELS, UncertaintySettings, map_uncertainty_part
 
-__all__ = ["RefineSettings", "UncertaintySettings", "from_nothing", "map_uncertainty", "refine"]
+__all__ = [
+    "RefineSettings",
+    "SegmentSettings",
+    "UncertaintySettings",
+    "from_nothing",
+    "map_uncertainty",
+    "refine",
+    "segment",
+]
 
 
 def refine(
@@ -82,16 +92,52 @@ def map_uncertainty(
     Raises:
         InputError: when something given cannot be used.
     """
-    for number, channel in enumerate(channels, 2):
-        if not same_grid(channel, image):
-            raise InputError(f"Channel {number} is not on the grid of the image: resample it first.")
-    part = Part.whole(image, channels)
+    part = _part_of(image, channels)
     nothing = Segmentation(Grid.of(image).empty_image(), ())
     given, remarks = on_grid(segmentation or nothing, image, empty_allowed=True)
     if segmentation is not None and not given.segments:  # a label map of nothing but background
         remarks.append(NO_LABELS)
     outcome = map_uncertainty_part(part, given.segments, masks_of(given), model, settings, progress)
-    like = Segmentation(nothing.image, tuple(replace(s, layer=0) for s in outcome.segments))
+    return _with_maps(image, outcome, remarks)
+
+
+def segment(
+    image: sitk.Image,
+    roi: Segmentation | None,
+    model: Model,
+    settings: SegmentSettings | None = None,
+    progress: Progress = silent,
+    channels: Sequence[sitk.Image] = (),
+) -> Result:
+    """Segment an image from nothing but the image: `segment_part` as images.
+
+    Args:
+        image: 3D, scalar; its grid is the result's.
+        roi: where something may be found, all segments of it together, on any grid; None is everywhere.
+        model, settings, progress: see `segment_part`.
+        channels: see `map_uncertainty`.
+
+    Raises:
+        InputError: when something given cannot be used.
+    """
+    region: Region | None = None
+    remarks: list[str] = []
+    if roi is not None:
+        given, remarks = on_grid(roi, image)
+        region = joined(masks_of(given), dict.fromkeys(range(len(given.segments)), 1)) if given.segments else NOTHING
+    outcome = segment_part(_part_of(image, channels), region, model, settings, progress)
+    return _with_maps(image, outcome, remarks)
+
+
+def _part_of(image: sitk.Image, channels: Sequence[sitk.Image]) -> Part:
+    for number, channel in enumerate(channels, 2):
+        if not same_grid(channel, image):
+            raise InputError(f"Channel {number} is not on the grid of the image: resample it first.")
+    return Part.whole(image, channels)
+
+
+def _with_maps(image: sitk.Image, outcome: Outcome, remarks: Sequence[str]) -> Result:
+    like = Segmentation(Grid.of(image).empty_image(), tuple(replace(s, layer=0) for s in outcome.segments))
     return Result(
         image=image,
         stages=tuple(assemble(stage, like) for stage in outcome.stages),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -14,17 +13,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from NoisyLabelSegLib.bundle import ModelDescription
+from NoisyLabelSegLib.class_maps import (
+    class_probabilities,
+    edge_remarks,
+    flips_of,
+    maps_of,
+    on_the_images_grid,
+    size_remarks,
+)
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.grid import Grid
 from NoisyLabelSegLib.inference.checks import check_part, mask_remarks, require_kind
-from NoisyLabelSegLib.inference.layout import times
 from NoisyLabelSegLib.inference.model import Model
-from NoisyLabelSegLib.inference.predictor import Predictor
 from NoisyLabelSegLib.inference.preprocessing import Frame, Prepared, prepare_part
 from NoisyLabelSegLib.methods import affinity_umamba as method
-from NoisyLabelSegLib.outcome import Map, MapName, Outcome
+from NoisyLabelSegLib.outcome import Map, Outcome
 from NoisyLabelSegLib.part import Part
-from NoisyLabelSegLib.progress import Progress, Step, silent
+from NoisyLabelSegLib.progress import Progress, silent
 from NoisyLabelSegLib.progression import doubts, statistics
 from NoisyLabelSegLib.provenance import provenance
 from NoisyLabelSegLib.regions import NOTHING, Region, is_empty, joined, overlap
@@ -84,19 +89,19 @@ def map_uncertainty_part(
     settings, description = settings or UncertaintySettings(), model.description
     require_kind(description, "uncertainty")
     arguments = method.Arguments.from_json(description.method_arguments)
-    flips = _flips(arguments, settings, description)
+    flips = flips_of(arguments.mirror, settings.mirror, description)
     notes = check_part(part, description)
     given = _structures(segments, masks, settings, description)
     notes += given.remarks(part.grid, description, asked=bool(segments))
     prepared = prepare_part(part, given.labels, model.preprocessing)
     predictor = model.predictor(notes.append)
-    branches = _predict(predictor, _network_input(prepared, model), model.classes, arguments, flips, progress)
+    branches = class_probabilities(prepared, model, predictor, arguments.temperatures_of, flips, progress)
     frame = prepared.frame
-    found = _on_the_images_grid(frame, branches[:, : model.classes].exp())
-    maps = _maps(frame, found, given)
+    found = on_the_images_grid(frame, branches[:, : model.classes])
+    maps = maps_of(frame, found, list(zip(identifiers(given.segments), given.values, strict=True)))
     stages = (given.masks, _masks(frame, found, given))
     rows = tuple(given.compared(statistics(given.names, stages, part.grid.spacing, from_nothing=not given.labelled)))
-    notes += _edge_remarks(prepared, stages[-1], given)
+    notes += [*edge_remarks(frame, stages[-1], given.names), *size_remarks(prepared)]
     suspects: tuple[Mapping[str, Any], ...] = ()
     regions: list[Suspect] = []
     if given.labelled:
@@ -204,105 +209,14 @@ def _structures(
     )
 
 
-def _flips(
-    arguments: method.Arguments, settings: UncertaintySettings, description: ModelDescription
-) -> list[tuple[int, ...]]:
-    """The axes of a batch to be flipped together, one after the other; the first are none."""
-    if settings.mirror and not arguments.mirror:
-        raise InputError(f"The model '{description.name}' was not made for mirrored images: leave mirroring out.")
-    axes = [2 + axis for axis in arguments.mirror] if settings.mirror else []
-    return [dims for count in range(len(axes) + 1) for dims in combinations(axes, count)]
-
-
-def _network_input(prepared: Prepared, model: Model) -> Tensor:
-    """Slices are the batch of a 2D network, the volume is one item of a 3D one."""
-    image = torch.from_numpy(prepared.image)
-    return image.transpose(0, 1) if model.preprocessing.dimensions == 2 else image[None]
-
-
-def _predict(
-    predictor: Predictor,
-    inputs: Tensor,
-    classes: int,
-    arguments: method.Arguments,
-    flips: Sequence[tuple[int, ...]],
-    progress: Progress,
-) -> Tensor:
-    """The branches' logarithms of calibrated probabilities, their mean over the flips, ``B(kN)HW[D]``."""
-    means: list[Tensor] = []
-    for number, axes in enumerate(flips):
-        predictor.report = _reporter(number, len(flips), predictor, progress)
-        predictor.report(0, len(inputs))
-        logits = predictor(inputs.flip(axes)).flip(axes)
-        branches = method.branches_of(logits, classes)
-        temperatures = arguments.temperatures_of(len(branches))
-        found = [torch.softmax(part / t, dim=1) for part, t in zip(branches, temperatures, strict=True)]
-        means = [mean + new for mean, new in zip(means, found, strict=True)] if means else found
-    return torch.cat([(mean / len(flips)).log() for mean in means], dim=1)
-
-
-def _reporter(number: int, flips: int, predictor: Predictor, progress: Progress) -> Any:
-    def report(done: float, items: int) -> None:
-        text = f"predicting, flip {number + 1} of {flips}" if flips > 1 else "predicting"
-        text += f", slice {int(done)} of {items}" if items > 1 else ""
-        progress(Step(text, (number + done / items) / flips, device=str(predictor.device)))
-
-    return report
-
-
-def _on_the_images_grid(frame: Frame, probabilities: Tensor) -> method.Uncertainty:
-    """What the classes' probabilities say there: restored before anything is made of them, so that all maps agree."""
-    restored = [frame.restore_region(one).values for one in _classes(probabilities)]
-    return method.uncertainty_of(torch.from_numpy(np.stack(restored)[None]))
-
-
-def _edge_remarks(prepared: Prepared, masks: Sequence[Region], given: _Structures) -> list[str]:
-    """Where what was found may go on unseen, and what was too small to be seen as the model is used to."""
-    frame, notes = prepared.frame, []
-    inner = [(side.start > 0, side.stop < size) for side, size in zip(frame.box, frame.grid.size[::-1], strict=True)]
-    for name, mask in zip(given.names, masks, strict=True):
-        ends = [np.moveaxis(mask.cut(frame.box), axis, 0)[[0, -1]].any(axis=(1, 2)) for axis in range(3)]
-        if (np.array(ends) & np.array(inner)).any():
-            notes.append(
-                f"What was found of '{name}' reaches the edge of what was looked at around the labels, and may go on "
-                "beyond it: run again without labels, or with labels that hold all of it."
-            )
-    size = [n - sum(added) for n, added in zip(prepared.voxels.shape, frame.padding, strict=True)]
-    window = prepared.window
-    if any(n < wanted for n, wanted in zip(size[-len(window) :], window, strict=True)):
-        notes.append(
-            f"The image is smaller than what the model looks at ({times(size)} voxels instead of {times(window)}): its "
-            "border was continued, and the result there is less sure than it says."
-        )
-    return notes
-
-
 def _labels(labels: Tensor) -> NDArray[np.int64]:
     """``BHW[D]`` as (slices, rows, columns)."""
     return labels.numpy() if labels.ndim == 3 else labels[0].numpy()
 
 
-def _classes(probabilities: Tensor) -> NDArray[np.float32]:
-    """``BNHW[D]`` as (classes, slices, rows, columns)."""
-    return probabilities.movedim(1, 0).numpy() if probabilities.ndim == 4 else probabilities[0].numpy()
-
-
 def _masks(frame: Frame, found: method.Uncertainty, given: _Structures) -> tuple[Region, ...]:
     labels = found.labels[0].numpy()
     return tuple(Region(frame.box, labels == value) for value in given.values)
-
-
-def _maps(frame: Frame, found: method.Uncertainty, given: _Structures) -> tuple[Map, ...]:
-    ids = identifiers(given.segments)
-
-    def made(name: MapName, values: Tensor, segment: str = "", outside: float = 0) -> Map:
-        return Map(name, segment, Region(frame.box, values.numpy()), 0, 1, outside)
-
-    return (
-        made("entropy", found.entropy[0]),
-        made("confidence", found.confidence[0], outside=1),
-        *(made("probability", found.probabilities[0, v], id_) for v, id_ in zip(given.values, ids, strict=True)),
-    )
 
 
 def _suspects(
@@ -312,7 +226,7 @@ def _suspects(
     labels = torch.from_numpy(prepared.labels.astype(np.int64))
     labels = labels if model.preprocessing.dimensions == 2 else labels[None]
     plain = replace(arguments, temperatures=(1.0,))  # these logits are calibrated
-    found, suggested = method.suspects(branches, labels, model.classes, plain)
+    found, suggested = method.suspects(branches.log(), labels, model.classes, plain)
     frame = prepared.frame
     score = frame.restore_region(_labels(found).astype(np.float32))
     for mask in given.kept:

@@ -95,7 +95,7 @@ def test_everything_is_written_and_told(work: Path, capsys: pytest.CaptureFixtur
 
 def test_without_labels_there_is_nothing_about_suspects(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(command(labels="")) == 0
-    assert "No labels were given, so none are suspect." in capsys.readouterr().out
+    assert "There are no labels, so none are suspect." in capsys.readouterr().out
     assert names() == ALWAYS | {"probability_nodule.nii.gz"}
     assert json.loads(Path("out/figures.json").read_text(encoding="utf-8"))["suspects"] == []
 

@@ -12,6 +12,8 @@ import torch
 import yaml
 from torch import Tensor
 
+from NoisyLabelSegLib import cli
+from NoisyLabelSegLib.bundle import load_bundle
 from NoisyLabelSegLib.networks.vm_unet import VMUNet
 from training.__main__ import main
 from training.experiment import read_experiment
@@ -19,6 +21,7 @@ from training.losses.knowledge_transfer import degraded_targets, falling, transf
 from training.recipes.pkt import PKT, Student
 from training.trainings import Training
 
+CARD = Path(__file__).parents[1] / "training" / "cards" / "hippocampus-uncertainty.yaml"
 PLAIN: dict[str, Any] = {"features": [4, 6], "blocks": [1, 1], "state": 2, "patch": 2}
 SHARED: dict[str, Any] = {
     "data": "pairs",
@@ -161,6 +164,26 @@ def test_what_is_measured_and_exported_knows_the_weak_modality_alone(desk: Path)
     where = ["--data", str(desk / "data"), "--runs", str(desk / "runs"), "--split", "val"]
     assert main(["calibrate", str(desk / "pkt.yaml"), *where]) == 0
     assert main(["calibrate", str(desk / "arm.yaml"), *where]) == 0, "the strong image is its second channel"
+
+
+def test_the_bundle_segments_and_asks_for_no_strong_image(desk: Path, tmp_path: Path) -> None:
+    training(desk, "pkt").train()
+    card: dict[str, Any] = yaml.safe_load(CARD.read_text("utf-8"))
+    card |= {"name": "weak", "labels": card["labels"][:1], "licence_file": "licence.txt"}
+    (tmp_path / "licence.txt").write_text("A licence.", encoding="utf-8")
+    (tmp_path / "card.yaml").write_text(yaml.safe_dump(card), encoding="utf-8")
+    where = ["--data", str(desk / "data"), "--runs", str(desk / "runs")]
+    exported = ["--card", str(tmp_path / "card.yaml"), "--models", str(tmp_path)]
+    assert main(["export", str(desk / "pkt.yaml"), *where, *exported]) == 0
+    bundle = load_bundle(tmp_path / "weak")
+    bundle.verify()
+    described = bundle.description
+    assert (described.kind, described.method, described.network.name) == ("segment", "weak_to_strong", "vm_unet")
+    assert described.channels == 1 and len(described.method_arguments["temperatures"]) == 1
+    assert {name.split(".")[0] for name in bundle.network().state_dict()} == {"encoder", "decoder"}
+    content = json.loads((desk / "data" / "pairs" / "dataset.json").read_text("utf-8"))
+    used = ["segment", content["training"][0]["image"], "-m", str(bundle.folder), "-o", str(tmp_path / "out")]
+    assert cli.main([*used, "--device", "cpu"]) == 0
 
 
 @pytest.mark.parametrize(

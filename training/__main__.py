@@ -126,7 +126,16 @@ def _parser() -> argparse.ArgumentParser:
 
     benchmark = commands.add_parser("benchmark", help="print speeds as ratios against a named peer")
     benchmark.add_argument(
-        "name", choices=("surface-distance", "refine", "geometry", "selective-scan", "neighbourhood", "training-step")
+        "name",
+        choices=(
+            "surface-distance",
+            "refine",
+            "geometry",
+            "selective-scan",
+            "neighbourhood",
+            "training-step",
+            "cross-scan",
+        ),
     )
     benchmark.set_defaults(command=_benchmark)
     return parser

@@ -16,14 +16,13 @@ from rich.table import Table
 from NoisyLabelSegLib import metrics
 from NoisyLabelSegLib.calibration import CalibrationCounts, RegionName, calibration, counts_of
 from NoisyLabelSegLib.inference.model import Model
-from NoisyLabelSegLib.pipeline import map_uncertainty
 from NoisyLabelSegLib.result import Result
 from NoisyLabelSegLib.segmentations import identifiers
 from training.data.cases import DataSet, Split
 from training.data.channels import read_channels
 from training.data.masks import expert_labels
 from training.evaluate import Row, paired, summary
-from training.prediction import labels_of
+from training.prediction import labels_of, segmented
 from training.reliability import write_reliability
 
 REGIONS: tuple[RegionName, ...] = ("foreground", "union", "predicted", "all")
@@ -55,7 +54,7 @@ def measure(name: str, model: Model, dataset: DataSet, split: Split) -> Measured
     for case in track(dataset.part(split), description=name):
         image, *channels = read_channels(case, model.description.channels)
         expert = sitk.GetArrayFromImage(expert_labels(case, image))
-        result = map_uncertainty(image, None, model, channels=channels)
+        result = segmented(image, model, channels)
         labels, probabilities = labels_of(result.stages[-1]), class_probabilities(result)
         for value, label in dataset.labels.items():
             found = metrics.evaluate(labels == value, expert == value, image.GetSpacing()[::-1])

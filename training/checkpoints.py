@@ -22,6 +22,7 @@ from training.experiment import Experiment
 from training.recipes import RECIPES
 from training.recipes.arm import ARMSettings
 from training.recipes.parts import Parts
+from training.recipes.pkt import PKTSettings
 from training.recipes.rerenet import ReReNetSettings
 
 COLORS = ((0.85, 0.37, 0.01), (0.11, 0.62, 0.47), (0.46, 0.44, 0.70), (0.91, 0.16, 0.54), (0.40, 0.65, 0.12))
@@ -94,18 +95,21 @@ def network_of(run: Run) -> Network:
 class Method(NamedTuple):
     """What a bundle says of its method."""
 
-    kind: Literal["refine", "uncertainty"]
+    kind: Literal["refine", "uncertainty", "segment"]
     name: str
     arguments: dict[str, Any]
 
 
 def method_of(run: Run) -> Method:
-    """The method that a recipe's network serves: ReReNet's refinement, or the uncertainty of a segmentation."""
+    """The method that a recipe's network serves: ReReNet's refinement, a segmentation, or one with its uncertainty."""
     settings = run.experiment.settings
     if isinstance(settings, ReReNetSettings):
         arguments = {"stages": settings.inference_stages, "update": settings.update, "memory": settings.memory}
         return Method("refine", "rerenet", arguments)
-    return Method("uncertainty", "affinity_umamba", {"mirror": list(run.experiment.augmentation.flips)})
+    mirror = {"mirror": list(run.experiment.augmentation.flips)}
+    if isinstance(settings, PKTSettings):
+        return Method("segment", "weak_to_strong", mirror)
+    return Method("uncertainty", "affinity_umamba", mirror)
 
 
 def as_model(run: Run, device: str = "cpu") -> Model:

@@ -64,11 +64,11 @@ def read_card(path: Path) -> Card:
 def export(run: Run, card_file: Path, models: Path, *, overwrite: bool = False) -> Bundle:
     """Write the run's best weights, in half precision, as the bundle ``models/<card's name>``.
 
-    The temperatures of an uncertainty are fitted on the validation part first.
+    Temperatures are fitted on the validation part first, of all but a refinement.
     """
     card = read_card(card_file)
     method = method_of(run)
-    fitted = fitted_temperatures(as_model(run), run.parts) if method.kind == "uncertainty" else {}
+    fitted = fitted_temperatures(as_model(run), run.parts) if method.kind != "refine" else {}
     described = {
         f.name: getattr(card, f.name) for f in dataclasses.fields(Card) if f.name not in ("licence_file", "text")
     }

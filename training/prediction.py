@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.inference.model import Model
-from NoisyLabelSegLib.pipeline import RefineSettings, from_nothing, map_uncertainty, refine
+from NoisyLabelSegLib.pipeline import RefineSettings, from_nothing, map_uncertainty, refine, segment
+from NoisyLabelSegLib.result import Result
 from NoisyLabelSegLib.segmentations import Segment, Segmentation
 from training.data.cases import Case
 from training.data.channels import read_channels
@@ -34,11 +37,20 @@ def stage_labels(model: Model, case: Case, stages: int, simulated: CoarseSetting
     segmentation = as_segmentation(coarse, model) if given.any() else None
     if not refines:
         # The image alone goes into the network; the coarse mask only places the window, as it does for ReReNet.
+        if segmentation is None or model.description.kind == "segment":
+            return [given, labels_of(segmented(image, model, channels).stages[-1])]
         return [given, labels_of(map_uncertainty(image, segmentation, model, channels=channels).stages[-1])]
     result = refine(image, segmentation, model, RefineSettings(stages=stages))
     # A stage that changed nothing more stands for all later ones.
     maps = [labels_of(stage) for stage in result.stages[1:]]
     return [given, *maps, *[maps[-1]] * (stages - len(maps))]
+
+
+def segmented(image: sitk.Image, model: Model, channels: Sequence[sitk.Image] = ()) -> Result:
+    """A whole image segmented by a network that needs no mask, whatever the model's kind."""
+    if model.description.kind == "segment":
+        return segment(image, None, model, channels=channels)
+    return map_uncertainty(image, None, model, channels=channels)
 
 
 def as_segmentation(labels: sitk.Image, model: Model) -> Segmentation:

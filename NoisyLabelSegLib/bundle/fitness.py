@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from NoisyLabelSegLib.bundle.description import ModelDescription
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.inference.preprocessing import Preprocessing
-from NoisyLabelSegLib.methods import affinity_umamba, rerenet
+from NoisyLabelSegLib.methods import affinity_umamba, rerenet, weak_to_strong
 
 Reason = tuple[int, str]
 """The number of channels that a network's input must have, and why."""
@@ -52,7 +52,14 @@ def _refining(description: ModelDescription, classes: int, dimensions: int) -> R
 
 
 def _uncertain(description: ModelDescription, classes: int, dimensions: int) -> Reason:
-    mirror = affinity_umamba.Arguments.from_json(description.method_arguments).mirror
+    return _imaging(affinity_umamba.Arguments.from_json(description.method_arguments).mirror, description, dimensions)
+
+
+def _segmenting(description: ModelDescription, classes: int, dimensions: int) -> Reason:
+    return _imaging(weak_to_strong.Arguments.from_json(description.method_arguments).mirror, description, dimensions)
+
+
+def _imaging(mirror: Sequence[int], description: ModelDescription, dimensions: int) -> Reason:
     if not set(mirror) <= set(range(dimensions)) or len(set(mirror)) < len(mirror):
         raise InputError(f"The axes to mirror, {list(mirror)}, are not different ones of 0 to {dimensions - 1}.")
     return description.channels, "it sees the image alone"
@@ -61,4 +68,5 @@ def _uncertain(description: ModelDescription, classes: int, dimensions: int) -> 
 _METHODS: dict[str, tuple[str, Callable[[ModelDescription, int, int], Reason]]] = {
     "rerenet": ("refine", _refining),
     "affinity_umamba": ("uncertainty", _uncertain),
+    "weak_to_strong": ("segment", _segmenting),
 }

@@ -1,4 +1,4 @@
-"""``noisylabelseg uncertainty``: a segmentation, how sure it is, and the given labels that look wrong."""
+"""``noisylabelseg uncertainty`` and ``segment``: a segmentation, how sure it is, and given labels that look wrong."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from NoisyLabelSegLib.commands.console import console, plain, progress_bar, tell
 from NoisyLabelSegLib.errors import InputError
@@ -21,11 +21,25 @@ SUSPECTS_TOLD = 10
 
 def run(arguments: argparse.Namespace) -> int:
     """Map one image's uncertainty, write everything into a folder and a summary to the terminal."""
+    from NoisyLabelSegLib.pipeline import UncertaintySettings
+
+    settings = UncertaintySettings(arguments.mirror, tuple(arguments.segments))
+    return _run(arguments, "uncertainty", arguments.labels, settings)
+
+
+def run_segment(arguments: argparse.Namespace) -> int:
+    """Segment one image without any mask, and do the same."""
+    from NoisyLabelSegLib.pipeline import SegmentSettings
+
+    return _run(arguments, "segment", arguments.roi, SegmentSettings(arguments.mirror))
+
+
+def _run(arguments: argparse.Namespace, kind: str, given: Path | None, settings: Any) -> int:
     from NoisyLabelSegLib.bundle import find_bundle
     from NoisyLabelSegLib.uncertainty_outputs import UncertaintyOutputs
 
     images = [arguments.image, *arguments.channels]
-    inputs = [*images, *([arguments.labels] if arguments.labels else [])]
+    inputs = [*images, *([given] if given else [])]
     for path in inputs:
         if not os.path.exists(path):  # unlike Path.exists, False for whatever cannot be asked
             raise InputError(f"{path} does not exist: check the path.")
@@ -33,18 +47,17 @@ def run(arguments: argparse.Namespace) -> int:
     outputs = UncertaintyOutputs(arguments.output, arguments.overwrite)
     with outputs.prepared(inputs):
         # From here on it takes seconds: everything that can be refused at once has been.
-        from NoisyLabelSegLib.files import uncertainty_files
+        from NoisyLabelSegLib.files import segment_files, uncertainty_files
         from NoisyLabelSegLib.inference.checks import require_kind
         from NoisyLabelSegLib.inference.model import load_model
-        from NoisyLabelSegLib.pipeline import UncertaintySettings
         from NoisyLabelSegLib.progress import Step
 
-        require_kind(bundle.description, "uncertainty")
-        settings = UncertaintySettings(arguments.mirror, tuple(arguments.segments))
+        require_kind(bundle.description, kind)
+        compute: Any = {"uncertainty": uncertainty_files, "segment": segment_files}[kind]
         with progress_bar() as progress:
             progress(Step("loading the model", 0))
             model = load_model(arguments.model, arguments.device)
-            result, written = uncertainty_files(images, arguments.labels, model, settings, outputs, progress)
+            result, written = compute(images, given, model, settings, outputs, progress)
     for note in result.notes:
         tell("note", note)
     _tell_result(result, written)
@@ -59,8 +72,8 @@ def _tell_result(result: Result, written: Sequence[Path]) -> None:
         out.print(_suspects(result))
     elif "suspect" in result.maps:
         out.print("No given label looks wrong.")
-    else:
-        out.print("No labels were given, so none are suspect.")
+    elif "labels" in provenance:
+        out.print("There are no labels, so none are suspect.")
     out.print(plain(f"{model['name']} {model['version']}: {provenance['device']}, {provenance['seconds']:.1f} s"))
     for path in written:
         out.print(plain(f"written: {path}"), soft_wrap=True)

@@ -17,7 +17,7 @@ from NoisyLabelSegLib.segmentations import Segmentation
 KINDS = {
     "refine": "refines a given mask: use 'noisylabelseg refine'",
     "uncertainty": "maps the uncertainty of a segmentation: use 'noisylabelseg uncertainty'",
-    "segment": "segments without a mask, which this version cannot do",
+    "segment": "segments without a mask: use 'noisylabelseg segment'",
 }
 EMPTY_MASK = "The mask is empty: draw something first, or ask for a start from nothing."
 _OPPOSITE = dict(zip("LRAPSI", "RLPAIS", strict=True))

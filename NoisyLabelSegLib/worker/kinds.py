@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 
 from NoisyLabelSegLib.bundle import ModelDescription, find_bundle
-from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.inference.model import Model, model_of
 from NoisyLabelSegLib.inference.predictor import choose_device
 from NoisyLabelSegLib.outcome import Outcome
 from NoisyLabelSegLib.progress import Progress, Step
 from NoisyLabelSegLib.refinement import RefineSettings, refine_part
+from NoisyLabelSegLib.regions import joined
+from NoisyLabelSegLib.segmenting import segment_part
 from NoisyLabelSegLib.uncertainty import map_uncertainty_part
 from NoisyLabelSegLib.worker.messages import Request
 
@@ -46,12 +47,8 @@ def outcome_of(request: Request, warm: WarmModel, progress: Progress) -> Outcome
     """Compute a request.
 
     Raises:
-        InputError: when something given cannot be used, or this version has no function for such a model.
+        InputError: when something given cannot be used.
     """
-    if request.kind not in KINDS:
-        raise InputError(
-            f"No model of the kind '{request.kind}' can be run by this version of NoisyLabelSeg: update it."
-        )
     return KINDS[request.kind](request, warm.get(request.model, request.device, progress), progress)
 
 
@@ -70,7 +67,14 @@ def _map_uncertainty(request: Request, model: Model, progress: Progress) -> Outc
     return map_uncertainty_part(request.part, request.segments, request.masks, model, progress=progress)
 
 
+def _segment(request: Request, model: Model, progress: Progress) -> Outcome:
+    """The request's masks are the region of interest; without any it is the whole image."""
+    roi = joined(request.masks, dict.fromkeys(range(len(request.masks)), 1)) if request.masks else None
+    return segment_part(request.part, roi, model, progress=progress)
+
+
 KINDS: dict[str, Callable[[Request, Model, Progress], Outcome]] = {
     "refine": _refine,
     "uncertainty": _map_uncertainty,
+    "segment": _segment,
 }

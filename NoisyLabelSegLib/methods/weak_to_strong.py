@@ -1,0 +1,64 @@
+"""Weak-to-strong: lesions from the weak modality alone, by a network that learnt beside a strong one (thesis, ch. 5).
+
+The strong modality and everything that knew it (its encoder, ARM, PKT's heads) exist in training only: what is here is
+a segmentation of one image, slice by slice for a 2D network, and what a bundle says about how to read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from NoisyLabelSegLib.bundle.strict_json import convert
+from NoisyLabelSegLib.errors import InputError
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What a bundle's ``method_arguments`` hold.
+
+    Attributes:
+        temperatures: the logits are divided by it: fitted on validation data at export.
+        mirror: axes of the network's input over whose flips predictions may be averaged.
+        smallest_mm3: objects below this volume are taken for noise and left out; 0 keeps all.
+    """
+
+    temperatures: tuple[float, ...] = (1.0,)
+    mirror: tuple[int, ...] = ()
+    smallest_mm3: float = 0.0
+
+    def __post_init__(self) -> None:
+        if len(self.temperatures) != 1 or not 0.01 <= self.temperatures[0] <= 100:
+            raise InputError("temperatures must be a single one between 0.01 and 100.")
+        if not 0 <= self.smallest_mm3 <= 1e6:
+            raise InputError(f"smallest_mm3 must lie between 0 and 1,000,000 mm³, not {self.smallest_mm3:g}.")
+
+    def temperatures_of(self, branches: int) -> tuple[float, ...]:
+        """The temperature of the one branch there is."""
+        return self.temperatures
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Arguments:
+        """Read a bundle's mapping; an unknown or wrong key is an `InputError`."""
+        return convert(cls, dict(values), "weak-to-strong's method_arguments")
+
+
+def without_small_objects(mask: NDArray[np.bool_], least_voxels: float) -> tuple[NDArray[np.bool_], int]:
+    """A mask without its connected objects (over faces, edges and corners) of fewer voxels, and how many those were.
+
+    Args:
+        mask: (K, J, I).
+        least_voxels: smallest size that is kept; may be a fraction.
+    """
+    if least_voxels <= 1 or not mask.any():
+        return mask, 0
+    objects = sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8)), True)
+    labels = sitk.GetArrayFromImage(objects)
+    sizes = np.bincount(labels.ravel())
+    small = (sizes < least_voxels) & (np.arange(len(sizes)) > 0)
+    return mask & ~small[labels], int(small.sum())

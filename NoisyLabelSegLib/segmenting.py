@@ -1,0 +1,106 @@
+"""A segmentation of an image from nothing but the image: a part of it in, regions out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from NoisyLabelSegLib.class_maps import class_probabilities, flips_of, maps_of, on_the_images_grid, size_remarks
+from NoisyLabelSegLib.errors import InputError
+from NoisyLabelSegLib.inference.checks import check_part, require_kind
+from NoisyLabelSegLib.inference.model import Model
+from NoisyLabelSegLib.inference.preprocessing import prepare_part
+from NoisyLabelSegLib.methods import weak_to_strong as method
+from NoisyLabelSegLib.outcome import Outcome
+from NoisyLabelSegLib.part import Part
+from NoisyLabelSegLib.progress import Progress, silent
+from NoisyLabelSegLib.progression import statistics
+from NoisyLabelSegLib.provenance import provenance
+from NoisyLabelSegLib.regions import NOTHING, Region, is_empty
+from NoisyLabelSegLib.segmentations import identifiers
+from NoisyLabelSegLib.structures import segments_of
+
+EMPTY_ROI = "The region of interest is empty: draw one, or leave it out to look at the whole image."
+
+
+@dataclass(frozen=True)
+class SegmentSettings:
+    """What a person may choose.
+
+    Attributes:
+        mirror: average the predictions for all flips that the model allows.
+    """
+
+    mirror: bool = False
+
+
+def segment_part(
+    part: Part,
+    roi: Region | None,
+    model: Model,
+    settings: SegmentSettings | None = None,
+    progress: Progress = silent,
+) -> Outcome:
+    """Segment an image, or a region of interest in it, and say how sure that is.
+
+    Args:
+        part: of the image; it holds `preprocessing.needed_box` of the region.
+        roi: bool, in a region of the whole image's grid: where something may be found; None is everywhere.
+        model: of the kind "segment".
+        settings: see `SegmentSettings`.
+        progress: see `Progress`.
+
+    Returns:
+        Two stages: nothing, and the segmentation; see `Outcome`.
+
+    Raises:
+        InputError: when something given cannot be used.
+    """
+    started = time.monotonic()
+    settings, description = settings or SegmentSettings(), model.description
+    require_kind(description, "segment")
+    arguments = method.Arguments.from_json(description.method_arguments)
+    flips = flips_of(arguments.mirror, settings.mirror, description)
+    notes = check_part(part, description)
+    if roi is not None and is_empty(roi.box):
+        raise InputError(EMPTY_ROI)
+    around = NOTHING if roi is None else roi
+    prepared = prepare_part(part, Region(around.box, around.values.astype(np.uint8)), model.preprocessing)
+    predictor = model.predictor(notes.append)
+    probabilities = class_probabilities(prepared, model, predictor, arguments.temperatures_of, flips, progress)
+    found = on_the_images_grid(prepared.frame, probabilities)
+    segments = segments_of(description)
+    values = [segment.label for segment in segments]
+    masks = [Region(prepared.frame.box, found.labels[0].numpy() == value) for value in values]
+    names = [segment.name for segment in segments]
+    notes += size_remarks(prepared)
+    kept = list(_kept(masks, names, roi, arguments.smallest_mm3 / prod(part.grid.spacing), notes))
+    stages = (tuple(NOTHING for _ in segments), tuple(kept))
+    rows = tuple(statistics(names, stages, part.grid.spacing, from_nothing=True))
+    settled = {"mirror": settings.mirror, "region_of_interest": roi is not None}
+    return Outcome(
+        segments=segments,
+        stages=stages,
+        maps=maps_of(prepared.frame, found, list(zip(identifiers(segments), values, strict=True))),
+        statistics=rows,
+        provenance=provenance(description, settled, predictor.device, time.monotonic() - started),
+        notes=tuple(dict.fromkeys([*notes, *prepared.notes])),
+        slice_axis=prepared.slice_axis,
+    )
+
+
+def _kept(
+    masks: Sequence[Region], names: Sequence[str], roi: Region | None, least_voxels: float, notes: list[str]
+) -> Iterator[Region]:
+    """The masks within the region of interest without small objects, which are counted in a note."""
+    for mask, name in zip(masks, names, strict=True):
+        inside = mask.values if roi is None else mask.values & (roi.cut(mask.box) > 0)
+        larger, removed = method.without_small_objects(np.asarray(inside), least_voxels)
+        if removed:
+            objects = "one object" if removed == 1 else f"{removed:,} objects"
+            notes.append(f"Of '{name}' {objects} too small to be trusted by this model were left out.")
+        yield Region(mask.box, larger)
