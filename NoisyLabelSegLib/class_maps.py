@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -59,10 +60,11 @@ def class_probabilities(
     for number, axes in enumerate(flips):
         predictor.report = _reporter(number, len(flips), predictor, progress)
         predictor.report(0, len(inputs))
-        found = _calibrated(predictor(inputs.flip(axes)), model.classes, temperatures).flip(axes)
-        mean = found if mean is None else mean.add_(found)
+        seen = inputs.flip(axes) if axes else inputs
+        found = predictor(seen, partial(_calibrated, classes=model.classes, temperatures=temperatures))
+        mean = found if mean is None else mean.add_(found.flip(axes))
     assert mean is not None
-    return mean.div_(len(flips))
+    return mean.div_(len(flips)) if len(flips) > 1 else mean
 
 
 def _calibrated(logits: Tensor, classes: int, temperatures: Temperatures) -> Tensor:
@@ -82,8 +84,11 @@ def _reporter(number: int, flips: int, predictor: Predictor, progress: Progress)
 
 def on_the_images_grid(frame: Frame, probabilities: Tensor) -> Uncertainty:
     """What the classes' probabilities say there: restored before anything is made of them, so that all maps agree."""
-    restored = [frame.restore_region(one).values for one in _slices(probabilities)]
-    return uncertainty_of(torch.from_numpy(np.stack(restored)[None]))
+    shape = [side.stop - side.start for side in frame.box]
+    restored = np.empty((1, len(_slices(probabilities)), *shape), np.float32)
+    for number, one in enumerate(_slices(probabilities)):
+        restored[0, number] = frame.restore_region(one).values
+    return uncertainty_of(torch.from_numpy(restored))
 
 
 def _slices(probabilities: Tensor) -> NDArray[np.float32]:

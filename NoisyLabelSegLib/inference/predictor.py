@@ -41,7 +41,7 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 
 class Predictor:
-    """Maps a batch ``BCHW[D]`` of any size to float32 logits ``BNHW[D]`` on the CPU.
+    """Maps a batch ``BCHW[D]`` of any size to float32 logits ``BNHW[D]``, or what is made of them, on the CPU.
 
     Args:
         network, device: what predicts, and where.
@@ -69,23 +69,26 @@ class Predictor:
         self.report: Callable[[float, int], None] = lambda done, items: None
         self._batch, self._window = BATCH, 0
 
-    def __call__(self, inputs: Tensor) -> Tensor:
-        parts: list[Tensor] = []
-        done = 0
+    def __call__(self, inputs: Tensor, finish: Callable[[Tensor], Tensor] = lambda logits: logits) -> Tensor:
+        """Predict; ``finish`` is given the logits chunk by chunk, so that all of them are never there at once."""
+        result, done = torch.empty(0), 0
         while done < len(inputs):
             chunk = inputs[done : done + self._chunk_size(inputs)]
             try:
                 with torch.inference_mode():
-                    parts.append(self._predict(chunk, done, len(inputs)))
+                    found = finish(self._predict(chunk, done, len(inputs)))
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
             else:
+                if not done:
+                    result = found.new_empty(len(inputs), *found.shape[1:])
+                result[done : done + len(chunk)] = found
                 done += len(chunk)
                 self.report(done, len(inputs))
                 continue
             self._step_down(len(chunk), inputs.shape[2:])  # out here, where the failed attempt's tensors are free
-        return torch.cat(parts)
+        return result
 
     def _chunk_size(self, inputs: Tensor) -> int:
         if self.device.type != "cpu":

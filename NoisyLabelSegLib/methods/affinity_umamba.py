@@ -19,6 +19,7 @@ Decisions where the paper is silent or contradicts itself:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -103,7 +104,10 @@ def branches_of(logits: Tensor, classes: int) -> tuple[Tensor, ...]:
 
 def normalised_entropy(probabilities: Tensor) -> Tensor:
     """Entropy over the classes of ``BNHW[D]``, divided by log N: 0 to 1, ``BHW[D]``."""
-    return torch.special.entr(probabilities).sum(dim=1) / torch.tensor(probabilities.shape[1]).log()
+    total = torch.zeros_like(probabilities[:, 0])
+    for one in probabilities.unbind(dim=1):  # class by class: whole volumes come here
+        total += torch.special.entr(one)
+    return total / math.log(probabilities.shape[1])
 
 
 def uncertainty(logits: Tensor, classes: int, temperature: float = 1.0) -> Uncertainty:
