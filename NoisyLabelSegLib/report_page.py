@@ -128,7 +128,8 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], names: int) ->
     rows = list(rows)
     if wrong := next((row for row in rows if len(row) != len(headings)), None):
         raise ValueError(f"{len(headings)} headings do not fit the row {wrong}.")
-    head = "".join(f'<th scope="col">{text(heading)}</th>' for heading in headings)
+    head = "".join(f'<th class="name" scope="col">{text(heading)}</th>' for heading in headings[:names])
+    head += "".join(f'<th scope="col">{text(heading)}</th>' for heading in headings[names:])
     lines = "".join(
         "<tr>"
         + "".join(f'<th scope="row">{text(cell)}</th>' for cell in row[:names])
@@ -228,7 +229,7 @@ table {{ border-collapse: collapse; width: 100%; font-size: 13px; break-inside: 
 caption {{ text-align: left; font-weight: 600; font-size: 14px; padding: 8px 0 3px; }}
 th, td {{ text-align: left; vertical-align: top; padding: 4px 10px 4px 0; border-bottom: 1px solid #e3e8ed; }}
 tbody th {{ font-weight: 400; }}
-.numbers td, .numbers thead th:nth-child(n+3) {{ text-align: right; font-variant-numeric: tabular-nums; }}
+.numbers td, .numbers thead th:not(.name) {{ text-align: right; font-variant-numeric: tabular-nums; }}
 .numbers thead th {{ border-bottom: 2px solid #1f4e79; overflow-wrap: normal; }}
 .numbers .start > * {{ border-top: 1px solid #8fa3b5; }}
 .facts {{ columns: 2; column-gap: 40px; }} .facts tbody th {{ color: #5a6b7b; width: 38%; }}

@@ -12,6 +12,8 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from NoisyLabelSegLib.outcome import Map
+from NoisyLabelSegLib.regions import Region
 from NoisyLabelSegLib.report_pictures import (
     GREY_LEVELS,
     SLICES_SHOWN,
@@ -22,7 +24,7 @@ from NoisyLabelSegLib.report_pictures import (
     grey_levels,
     inner_edge,
 )
-from NoisyLabelSegLib.result import Result
+from NoisyLabelSegLib.result import Maps, Result
 
 UNSURE = 0.1
 """Less entropy than this, spread over a whole slice, tells nothing."""
@@ -83,12 +85,19 @@ class Hung:
             yield self._shown(index, window, "Entropy", self.entropy)
 
     def around(self, suspect: Mapping[str, Any]) -> Shown:
-        """A suspect region: the slice through its middle."""
+        """A suspect region, in a white frame: the slice through its middle."""
         assert self.suspect is not None
         index, row, column = self._place(suspect["index"])
         footprint = np.zeros(self.found.shape[1:], bool)
         footprint[row, column] = True
-        return self._shown(index, crop(footprint, self.view.spacing), "Suspect score", self.suspect)
+        window = crop(footprint, self.view.spacing)
+        return self._shown(index, window, "Suspect score", self.suspect, self._voxels(suspect)[index])
+
+    def _voxels(self, suspect: Mapping[str, Any]) -> NDArray[np.bool_]:
+        found = self.result.regions[suspect["rank"] - 1].region
+        region = Region(found.box, found.values.astype(np.float32))
+        image = Maps(self.result.image, {"suspect": Map("suspect", "", region, 0, 1)})["suspect"]
+        return np.asarray(self.view.plane.array(image) > 0)
 
     def _place(self, index: tuple[int, int, int]) -> tuple[int, int, int]:
         """Slice, row and column of a voxel (I, J, K) of the image."""
@@ -103,7 +112,14 @@ class Hung:
     def _oriented(self) -> sitk.Image:
         return sitk.DICOMOrient(self.result.image, "LPS")
 
-    def _shown(self, index: int, window: tuple[slice, slice], title: str, values: NDArray[Any]) -> Shown:
+    def _shown(
+        self,
+        index: int,
+        window: tuple[slice, slice],
+        title: str,
+        values: NDArray[Any],
+        framed: NDArray[np.bool_] | None = None,
+    ) -> Shown:
         spacing, place = self.view.spacing, (index, *window)
         greys = enlarge(grey_levels(self.view.image[place]), spacing).astype(float) * 255 / (GREY_LEVELS - 1)
         grey = np.repeat(greys[..., None], 3, axis=2).astype(np.uint8)
@@ -112,6 +128,9 @@ class Hung:
             pictures["Given labels"] = self._outlined(grey, enlarge(self.given[place], spacing))
         pictures["Model"] = self._outlined(grey, enlarge(self.found[place], spacing))
         pictures[title] = _overlaid(grey, enlarge(values[place], spacing))
+        if framed is not None:
+            inside = enlarge(framed[window].astype(np.uint8), spacing) > 0
+            pictures[title][ndimage.binary_dilation(inside) & ~inside] = 255
         return Shown(self.view.number(index), tuple(pictures), tuple(map(encode_png, pictures.values())))
 
     def _outlined(self, grey: Colours, labels: NDArray[Any]) -> Colours:

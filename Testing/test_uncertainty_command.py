@@ -243,10 +243,10 @@ def test_the_reports_numbers_stand_below_their_headings(work: Path) -> None:
     assert cli.main(command()) == 0
     page = Path("out/report.html").read_text(encoding="utf-8")
     table = page[page.index("Rank") :]
-    headings = re.findall('<th scope="col">([^<]*)</th>', table[: table.index("</thead>")])
-    cells = re.findall('<t[hd](?: scope="row")?>([^<]*)</t[hd]>', table[table.index("<tbody>") :])[: 1 + len(headings)]
+    headings = re.findall('<th[^>]* scope="col">([^<]*)</th>', '<th scope="col">' + table[: table.index("</thead>")])
+    cells = re.findall('<t[hd](?: scope="row")?>([^<]*)</t[hd]>', table[table.index("<tbody>") :])[: len(headings)]
     first = json.loads(Path("out/figures.json").read_text("utf-8"))["suspects"][0]
-    row = dict(zip(["Rank", *headings], cells, strict=False))
+    row = dict(zip(headings, cells, strict=True))
     assert row["Score"] == f"{first['score']:.2f}" and row["Volume (mm³)"] == f"{first['volume_mm3']:,.1f}"
     assert row["I, J, K"] == ", ".join(map(str, first["index"]))
     assert row["R, A, S (mm)"] == ", ".join(f"{value:.1f}" for value in first["ras_mm"])
