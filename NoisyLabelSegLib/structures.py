@@ -57,7 +57,7 @@ def chosen_places(
     known = [description and description.structure_of(name) for name in names]
     called = [{name, *([label.name] if label else [])} for name, label in zip(names, known, strict=True)]
     if unknown := [name for name in chosen if not any(name in own for own in called)]:
-        raise InputError(f"There is no segment '{unknown[0]}'; there are: {', '.join(names)}.")
+        raise InputError(f"The mask has no segment '{unknown[0]}'; it has: {', '.join(names)}.")
     return [place for place, own in enumerate(called) if not chosen or own & set(chosen)]
 
 
