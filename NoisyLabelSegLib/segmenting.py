@@ -99,7 +99,7 @@ def _kept(
     """The masks within the region of interest without small objects, which are counted in a note."""
     for mask, name in zip(masks, names, strict=True):
         inside = mask.values if roi is None else mask.values & (roi.cut(mask.box) > 0)
-        larger, removed = method.without_small_objects(np.asarray(inside), least_voxels)
+        larger, removed = method.without_small_objects(inside, least_voxels)
         if removed:
             objects = "one object" if removed == 1 else f"{removed:,} objects"
             notes.append(f"Of '{name}' {objects} too small to be trusted by this model were left out.")

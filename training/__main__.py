@@ -242,14 +242,12 @@ def _subjects(options: argparse.Namespace, file: Path, overrides: list[str], bun
     """What is measured: a bundle, or an experiment's run of each seed."""
     from training.evaluate import subject_of_bundle, subject_of_run
     from training.experiment import read_experiment
-    from training.runs import run_name
 
     if bundle:
         experiment = read_experiment(file, small=options.small, overrides=overrides)
         return [subject_of_bundle(bundle, experiment, options.data, options.runs, options.update)]
-    name = run_name(file, small=options.small, overrides=overrides)
-    runs = [_training(options, file, seed, overrides).read() for seed in options.seeds]
-    return [subject_of_run(run, name, options.update) for run in runs]
+    trainings = [_training(options, file, seed, overrides) for seed in options.seeds]
+    return [subject_of_run(training.read(), training.name, options.update) for training in trainings]
 
 
 def _figures_name(options: argparse.Namespace, ours: list[Subject], theirs: list[Subject]) -> str:
@@ -266,20 +264,17 @@ def _calibrate(options: argparse.Namespace) -> None:
     from training import calibrate
     from training.checkpoints import as_model, with_arguments
     from training.evaluate import write_figures
-    from training.experiment import read_experiment
-    from training.runs import run_name
     from training.temperatures import fitted_temperatures
 
-    experiment = read_experiment(options.experiment, small=options.small, overrides=options.set)
-    models, dataset = {}, experiment.dataset(options.data)
+    asked = _training(options, options.experiment, options.seed, options.set)
+    models, dataset = {}, asked.experiment().dataset(options.data)
     if options.model:
         models[options.model] = load_model(options.model, "cpu")
-    for file in [] if options.model else [options.experiment, *options.against]:
-        overrides = options.set if file == options.experiment else []
-        run = _training(options, file, options.seed, overrides).read()
-        name, plain = run_name(file, small=options.small, overrides=overrides), as_model(run)
-        models[name] = plain
-        models[f"{name}, calibrated"] = with_arguments(plain, **fitted_temperatures(plain, run.parts))
+    others = (_training(options, file, options.seed, []) for file in options.against)
+    for training in [] if options.model else [asked, *others]:
+        run = training.read()
+        plain = models[training.name] = as_model(run)
+        models[f"{training.name}, calibrated"] = with_arguments(plain, **fitted_temperatures(plain, run.parts))
     every = [calibrate.measure(name, model, dataset, options.split) for name, model in models.items()]
     versus = "".join(f"-vs-{file.stem}" for file in options.against)
     target = options.runs / f"{every[0].name}{versus}-seed{options.seed}-{options.split}-calibration"
@@ -315,7 +310,8 @@ def _suspects(options: argparse.Namespace) -> None:
     from training.temperatures import fitted_temperatures
 
     run = _training(options, options.experiment, options.seed, options.set).read()
-    calibrated = with_arguments(as_model(run), **fitted_temperatures(as_model(run), run.parts))
+    plain = as_model(run)
+    calibrated = with_arguments(plain, **fitted_temperatures(plain, run.parts))
     figures: dict[str, Any] = {}
     for score in options.score:
         model = with_arguments(calibrated, score=score, threshold=options.threshold)
