@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,9 +73,7 @@ def uncertainty_files(
     Raises:
         InputError: when something given cannot be used or written; then no file has been written.
     """
-    picture, *channels = map(_read_image, images)
-    given = read_segmentation(labels) if labels else None
-    result = map_uncertainty(picture, given, model, settings, progress, channels)
+    result = _computed(map_uncertainty, images, labels, model, settings, progress)
     result = _with_origin(result, **_named(images), labels=labels)
     return result, outputs.write(result)
 
@@ -99,11 +97,23 @@ def segment_files(
     Raises:
         InputError: when something given cannot be used or written; then no file has been written.
     """
-    picture, *channels = map(_read_image, images)
-    given = read_segmentation(roi) if roi else None
-    result = segment(picture, given, model, settings, progress, channels)
+    result = _computed(segment, images, roi, model, settings, progress)
     result = _with_origin(result, **_named(images), region_of_interest=roi)
     return result, outputs.write(result)
+
+
+def _computed(
+    compute: Callable[..., Result],
+    images: Sequence[Path],
+    given: Path | None,
+    model: Model,
+    settings: object,
+    progress: Progress,
+) -> Result:
+    """What a function of the pipeline makes of an image, its further channels and a segmentation, read from files."""
+    picture, *channels = map(_read_image, images)
+    segmentation = read_segmentation(given) if given else None
+    return compute(picture, segmentation, model, settings, progress, channels)
 
 
 def _named(images: Sequence[Path]) -> dict[str, Path]:
