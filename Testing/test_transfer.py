@@ -1,4 +1,4 @@
-"""Starting a network from another run's weights."""
+"""Starting a network from other runs' weights."""
 
 from __future__ import annotations
 
@@ -9,33 +9,81 @@ import torch
 
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.networks import build
-from training.recipes.transfer import start_from
+from training.recipes.transfer import Start, start_from
+
+RUN = "other-small"
+VM = {"spatial_dims": 2, "out_channels": 2, "features": [4, 8], "blocks": [1, 1], "state": 2, "patch": 2}
 
 
 def network(channels: int, features: int = 4) -> torch.nn.Module:
     return build("unet", spatial_dims=2, in_channels=channels, out_channels=2, features=[features] * 6).eval()
 
 
-def checkpoint(folder: Path, source: torch.nn.Module) -> Path:
+def trained(runs: Path, source: torch.nn.Module, name: str = RUN) -> Path:
+    folder = runs / f"{name}-seed0"
+    folder.mkdir()
     torch.save({"network": source.state_dict()}, folder / "best.ckpt")
-    return folder / "best.ckpt"
+    return runs
 
 
 def test_new_channels_change_nothing_at_first(tmp_path: Path) -> None:
     source, target = network(1), network(3)
-    start_from(target, checkpoint(tmp_path, source))
+    start_from(target, [Start(RUN)], trained(tmp_path, source), 0)
     image, masks = torch.rand(2, 1, 32, 32), torch.rand(2, 2, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(target(torch.cat([image, masks], dim=1)), source(image))
 
 
 @pytest.mark.parametrize(
-    ("source", "target", "sentence"),
-    [(network(3), network(1), "is needed"), (network(1, 8), network(1), "is needed"), (None, network(1), "train that")],
+    ("source", "target", "start", "sentence"),
+    [
+        (network(3), network(1), Start(RUN), r"\[.*\] there and \[.*\] here"),
+        (network(1, 8), network(1), Start(RUN), r"\[.*\] there and \[.*\] here"),
+        (build("vm_unet", in_channels=1, **VM), network(1), Start(RUN), "is not in that run"),
+        (build("vm_unet", in_channels=1, **VM), network(1), Start(RUN, lenient=True), "is not in that run"),
+        (network(1), network(1), Start(RUN, {"encoder": "encoder"}), "encoder is not in that run"),
+        (None, network(1), Start(RUN), "train that run with this seed"),
+    ],
 )
 def test_what_does_not_fit_is_refused(
-    tmp_path: Path, source: torch.nn.Module | None, target: torch.nn.Module, sentence: str
+    tmp_path: Path, source: torch.nn.Module | None, target: torch.nn.Module, start: Start, sentence: str
 ) -> None:
-    path = checkpoint(tmp_path, source) if source else tmp_path / "best.ckpt"
+    if source:
+        trained(tmp_path, source)
     with pytest.raises(InputError, match=sentence):
-        start_from(target, path)
+        start_from(target, [start], tmp_path, 0)
+
+
+def test_encoders_of_two_runs_become_those_of_two_modalities(tmp_path: Path) -> None:
+    one, two = (build("vm_unet", in_channels=1, **VM) for _ in range(2))
+    trained(trained(tmp_path, one, "weak-small"), two, "strong-small")
+    both = build("weak_to_strong", in_channels=2, **VM)
+    before = {name: tensor.clone() for name, tensor in both.state_dict().items()}
+    starts = [
+        Start("weak-small", {"encoder": "weak", "decoder": "decoder"}),
+        Start("strong-small", {"encoder": "strong"}),
+    ]
+    start_from(both, starts, tmp_path, 0)
+    for name, tensor in both.state_dict().items():
+        part, _, rest = name.partition(".")
+        source = {"weak": one, "decoder": one, "strong": two}.get(part)
+        expected = (
+            before[name]
+            if source is None
+            else source.state_dict()[f"{part if part == 'decoder' else 'encoder'}.{rest}"]
+        )
+        torch.testing.assert_close(tensor, expected, rtol=0, atol=0)
+
+
+def test_what_does_not_fit_stays_and_is_listed_where_that_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target = network(1), build("unet", spatial_dims=2, in_channels=1, out_channels=5, features=[4] * 6)
+    before = {name: tensor.clone() for name, tensor in target.state_dict().items()}
+    start_from(target, [Start(RUN, lenient=True)], trained(tmp_path, source), 0)
+    left = {name for name, tensor in target.state_dict().items() if tensor.shape != source.state_dict()[name].shape}
+    assert left
+    said = capsys.readouterr().err
+    for name, tensor in target.state_dict().items():
+        torch.testing.assert_close(tensor, before[name] if name in left else source.state_dict()[name])
+        assert (name in said) == (name in left)

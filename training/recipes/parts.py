@@ -17,6 +17,7 @@ from NoisyLabelSegLib.networks import build
 from training.data.cases import DataSet, Split
 from training.data.patches import Patches
 from training.data.windows import Augmentation, Starts, Windows
+from training.recipes.transfer import Start, start_from
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,12 @@ class NetworkSettings:
     Attributes:
         name: its name in `NoisyLabelSegLib.networks`.
         arguments: its keyword arguments.
+        start: what it takes over from other runs before it is trained; see `Start`.
     """
 
     name: str = "unet"
     arguments: dict[str, Any] | None = None
+    start: tuple[Start, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,11 @@ class Parts:
         }
 
     def network(self, in_channels: int) -> nn.Module:
-        """The network, initialised from the seed."""
+        """The network, initialised from the seed and what it starts from."""
         torch.manual_seed(self.seed)
-        return build(self.network_settings.name, **self.network_arguments(in_channels))
+        network = build(self.network_settings.name, **self.network_arguments(in_channels))
+        start_from(network, self.network_settings.start, self.runs, self.seed)
+        return network
 
     def optimizer(self, network: nn.Module) -> Optimizer:
         """The optimiser for all parameters of ``network``."""

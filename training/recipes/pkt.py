@@ -107,6 +107,10 @@ class PKT(ImageAlone):
     network: nn.Module
 
     def __init__(self, settings: PKTSettings, parts: Parts) -> None:
+        if parts.network_settings.start:
+            raise InputError(
+                "PKT starts from stage 1, settings.teacher: leave network.start out, or give it to stage 1."
+            )
         super().__init__(parts)
         self.settings, self.teacher = settings, read_teacher(settings.teacher, parts)
         network, encoder = self.network, self.teacher.weak
@@ -183,7 +187,7 @@ def read_teacher(name: str, parts: Parts) -> WeakToStrong:
     if not (folder / "best.ckpt").is_file():
         raise InputError(f"There is no '{folder / 'best.ckpt'}': train stage 1, the recipe arm, with this seed first.")
     described = json.loads((folder / "experiment.json").read_text(encoding="utf-8"))["network"]
-    theirs = replace(parts, network_settings=NetworkSettings(**described))
+    theirs = replace(parts, network_settings=NetworkSettings(described["name"], described.get("arguments")))
     network = build(described["name"], **theirs.network_arguments(parts.in_channels + 1))
     if not isinstance(network, WeakToStrong):
         raise InputError(f"'{folder}' holds a {described['name']}, not the weak_to_strong network of stage 1.")

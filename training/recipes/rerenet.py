@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
@@ -21,7 +20,6 @@ from NoisyLabelSegLib.methods.rerenet import Update, check_stages, input_channel
 from training.data.windows import Starts, Windows
 from training.losses.discrepancy import DiscrepancyLoss
 from training.recipes.parts import Parts, unwrapped, validation_dice
-from training.recipes.transfer import start_from
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,6 @@ class ReReNetSettings:
         inference_stages: upper bound of stages in validation and, by default, in the exported model.
         loss: see `DiscrepancyLoss`.
         starts: the mix of first masks.
-        initial: a checkpoint to start from, such as a supervised run's ``best.ckpt``; empty starts from random weights.
     """
 
     stages: int = 5
@@ -44,7 +41,6 @@ class ReReNetSettings:
     inference_stages: int = 5
     loss: DiscrepancyLoss = field(default_factory=DiscrepancyLoss)
     starts: Starts = field(default_factory=Starts)
-    initial: str = ""
 
     def __post_init__(self) -> None:
         check_stages(self.stages)
@@ -59,8 +55,6 @@ class ReReNet:
         if parts.in_channels > 1:
             raise InputError(f"ReReNet takes images of one channel; '{parts.dataset.name}' has {parts.in_channels}.")
         self.network: nn.Module = parts.network(input_channels(1, parts.classes, memory=settings.memory))
-        if settings.initial:
-            start_from(self.network, Path(settings.initial))
         self.optimizer: Optimizer = parts.optimizer(self.network)
         self._validation: Windows | None = None
 
