@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from NoisyLabelSegLib import cli
 from NoisyLabelSegLib.errors import InputError
-from NoisyLabelSegLib.images import read_image, same_grid
+from NoisyLabelSegLib.images import read_image, same_grid, write_image
 from NoisyLabelSegLib.inference.model import Model, load_model
 from NoisyLabelSegLib.inference.preprocessing import Intensity, Preprocessing
 from NoisyLabelSegLib.methods.weak_to_strong import Arguments, without_small_objects
@@ -28,6 +28,8 @@ from NoisyLabelSegLib.regions import masks_of
 from NoisyLabelSegLib.segmentations import Segment, Segmentation, read_segmentation
 from NoisyLabelSegLib.worker.kinds import WarmModel, outcome_of
 from NoisyLabelSegLib.worker.messages import Request
+from training.data.cases import Case
+from training.prediction import stage_labels
 
 TWO = Preprocessing(2, (32, 32), 8, (), 16, Intensity("min-max", "case"))
 THREE = Preprocessing(3, (16, 32, 32), 6, (), 16, Intensity("min-max", "case"))
@@ -204,3 +206,22 @@ def test_the_worker_segments_within_the_masks_of_a_request(work: Path) -> None:
     found[outcome.stages[-1][0].box] = outcome.stages[-1][0].values
     expected = array(segment(image, region, load_model("finder", "cpu")).stages[-1].label_map()) > 0
     assert np.array_equal(found, expected)
+
+
+@ALL
+def test_training_measures_it_in_the_window_in_which_it_measures_an_uncertainty(
+    scene: tuple[sitk.Image, NDArray[Any]], make_model: MakeModel, preprocessing: Preprocessing, tmp_path: Path
+) -> None:
+    image, truth = scene
+    coarse = sitk.GetImageFromArray((truth * (np.indices(SHAPE)[0] > 7)).astype(np.uint8))
+    coarse.CopyInformation(image)
+    paths = {name: tmp_path / f"{name}.nrrd" for name in ("image", "coarse")}
+    for name, one in (("image", image), ("coarse", coarse)):
+        write_image(paths[name], one)
+    case, model = Case("a", paths["image"], coarse=paths["coarse"]), make_model(Bright(), preprocessing)
+    kinds = (("segment", "weak_to_strong"), ("uncertainty", "affinity_umamba"))
+    given, found = stage_labels(of_kind(model, *kinds[0]), case, 1)
+    _, other = stage_labels(of_kind(model, *kinds[1]), case, 1)
+    assert np.array_equal(found, other)
+    assert np.array_equal(given, array(coarse))
+    assert found.any() and found.sum() < truth.sum()

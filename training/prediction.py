@@ -9,8 +9,11 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from NoisyLabelSegLib.errors import InputError
+from NoisyLabelSegLib.grid import Grid
 from NoisyLabelSegLib.inference.model import Model
+from NoisyLabelSegLib.inference.preprocessing import needed_box
 from NoisyLabelSegLib.pipeline import RefineSettings, from_nothing, map_uncertainty, refine, segment
+from NoisyLabelSegLib.regions import masks_of
 from NoisyLabelSegLib.result import Result
 from NoisyLabelSegLib.segmentations import Segment, Segmentation
 from training.data.cases import Case
@@ -37,8 +40,10 @@ def stage_labels(model: Model, case: Case, stages: int, simulated: CoarseSetting
     segmentation = as_segmentation(coarse, model) if given.any() else None
     if not refines:
         # The image alone goes into the network; the coarse mask only places the window, as it does for ReReNet.
-        if segmentation is None or model.description.kind == "segment":
+        if segmentation is None:
             return [given, labels_of(segmented(image, model, channels).stages[-1])]
+        if model.description.kind == "segment":
+            return [given, in_the_window(image, channels, segmentation, model)]
         return [given, labels_of(map_uncertainty(image, segmentation, model, channels=channels).stages[-1])]
     result = refine(image, segmentation, model, RefineSettings(stages=stages))
     # A stage that changed nothing more stands for all later ones.
@@ -51,6 +56,16 @@ def segmented(image: sitk.Image, model: Model, channels: Sequence[sitk.Image] = 
     if model.description.kind == "segment":
         return segment(image, None, model, channels=channels)
     return map_uncertainty(image, None, model, channels=channels)
+
+
+def in_the_window(image: sitk.Image, channels: Sequence[sitk.Image], masks: Segmentation, model: Model) -> Labels:
+    """What is found in the window about these masks, which is all that the model is shown."""
+    grid = Grid.of(image)
+    box = needed_box(grid, [mask.box for mask in masks_of(masks)], model.preprocessing)
+    crop, *others = (grid.crop(box).image(sitk.GetArrayViewFromImage(whole)[box]) for whole in (image, *channels))
+    labels = np.zeros(grid.size[::-1], np.uint8)
+    labels[box] = labels_of(segmented(crop, model, others).stages[-1])
+    return labels
 
 
 def as_segmentation(labels: sitk.Image, model: Model) -> Segmentation:
