@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from tiny_models import write_case, write_uncertainty_model
 from torch import Tensor, nn
 
-from NoisyLabelSegLib import cli
+from NoisyLabelSegLib import cli, metrics
 from NoisyLabelSegLib.errors import InputError
+from NoisyLabelSegLib.grid import Grid
 from NoisyLabelSegLib.images import read_image, same_grid, write_image
 from NoisyLabelSegLib.inference.model import Model, load_model
 from NoisyLabelSegLib.inference.preprocessing import Intensity, Preprocessing
@@ -28,7 +29,8 @@ from NoisyLabelSegLib.regions import masks_of
 from NoisyLabelSegLib.segmentations import Segment, Segmentation, read_segmentation
 from NoisyLabelSegLib.worker.kinds import WarmModel, outcome_of
 from NoisyLabelSegLib.worker.messages import Request
-from training.data.cases import Case
+from training import calibrate
+from training.data.cases import Case, DataSet
 from training.prediction import stage_labels
 
 TWO = Preprocessing(2, (32, 32), 8, (), 16, Intensity("min-max", "case"))
@@ -225,3 +227,26 @@ def test_training_measures_it_in_the_window_in_which_it_measures_an_uncertainty(
     assert np.array_equal(found, other)
     assert np.array_equal(given, array(coarse))
     assert found.any() and found.sum() < truth.sum()
+
+
+@pytest.mark.parametrize("preprocessing", [TWO, THREE], ids=["2D", "3D"])
+def test_a_table_can_measure_in_the_window_about_the_coarse_mask(
+    scene: tuple[sitk.Image, NDArray[Any]], make_model: MakeModel, preprocessing: Preprocessing, tmp_path: Path
+) -> None:
+    image, truth = scene
+    masks = {"image": image, "label": truth, "coarse": (truth * (np.indices(SHAPE)[2] > 20)).astype(np.uint8)}
+    for name, one in masks.items():
+        one = one if isinstance(one, sitk.Image) else Grid.of(image).image(one)
+        write_image(tmp_path / f"{name}.nrrd", one)
+    case = Case("a", *(tmp_path / f"{name}.nrrd" for name in masks), split="test")
+    model, dataset = (
+        of_kind(make_model(Bright(), preprocessing), "segment", "weak_to_strong"),
+        DataSet("d", {1: "l"}, (case,)),
+    )
+    whole, window = (calibrate.measure("m", model, dataset, "test", windows=windows) for windows in (False, True))
+    _, found = stage_labels(model, case, 1)
+    assert whole.rows[0]["dice"] > 0.99
+    assert window.rows[0] == whole.rows[0] | metrics.evaluate(found == 1, truth == 1, image.GetSpacing()[::-1])
+    assert 0 < window.rows[0]["recall"] < whole.rows[0]["recall"]
+    voxels = [one.counts["all"][0].total for one in (whole, window)]
+    assert voxels[0] == voxels[1] == truth.size

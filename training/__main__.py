@@ -291,7 +291,7 @@ def _table(options: argparse.Namespace) -> None:
     where = {"small": options.small, "data": options.data, "runs": options.runs}
     trainings = tables.trainings_of(table, options.table, options.row, **where)
     rows = [
-        tables.Row(name, [tables.measured(training, options.split) for training in seeds])
+        tables.Row(name, [tables.measured(training, options.split, windows=table.windows) for training in seeds])
         for name, seeds in trainings.items()
     ]
     found = tables.figures(rows)

@@ -15,14 +15,17 @@ from rich.table import Table
 
 from NoisyLabelSegLib import metrics
 from NoisyLabelSegLib.calibration import CalibrationCounts, RegionName, calibration, counts_of
+from NoisyLabelSegLib.errors import InputError
+from NoisyLabelSegLib.grid import Grid
 from NoisyLabelSegLib.inference.model import Model
+from NoisyLabelSegLib.regions import Box
 from NoisyLabelSegLib.result import Result
 from NoisyLabelSegLib.segmentations import identifiers
-from training.data.cases import DataSet, Split
+from training.data.cases import Case, DataSet, Split
 from training.data.channels import read_channels
-from training.data.masks import expert_labels
+from training.data.masks import coarse_labels, expert_labels
 from training.evaluate import Row, paired, summary
-from training.prediction import labels_of, segmented
+from training.prediction import as_segmentation, cut, labels_of, placed, segmented, window_about
 from training.reliability import write_reliability
 
 REGIONS: tuple[RegionName, ...] = ("foreground", "union", "predicted", "all")
@@ -47,21 +50,36 @@ class Measured:
         return {**summary(self.rows), **{region: calibration(cases) for region, cases in self.counts.items()}}
 
 
-def measure(name: str, model: Model, dataset: DataSet, split: Split) -> Measured:
-    """Segment every case of a part from the image alone, on the way that a person's request takes."""
+def measure(name: str, model: Model, dataset: DataSet, split: Split, *, windows: bool = False) -> Measured:
+    """Segment every case of a part from the image alone, on the way that a person's request takes.
+
+    With ``windows`` a network is shown nothing but the window about the case's coarse mask, as for a nodule that a
+    person has pointed at; what it misses beyond it is counted.
+    """
     rows: list[Row] = []
     counts: dict[RegionName, list[CalibrationCounts]] = {region: [] for region in REGIONS}
     for case in track(dataset.part(split), description=name):
         image, *channels = read_channels(case, model.description.channels)
         expert = sitk.GetArrayFromImage(expert_labels(case, image))
-        result = segmented(image, model, channels)
-        labels, probabilities = labels_of(result.stages[-1]), class_probabilities(result)
+        box = _window(case, image, model) if windows else Grid.of(image).whole_box()
+        crop, *others = (cut(whole, box) for whole in (image, *channels))
+        result = segmented(crop, model, others)
+        labels = placed(labels_of(result.stages[-1]), box, image)
+        probabilities = placed(class_probabilities(result), box, image)
+        probabilities[0] += placed(np.zeros_like(probabilities[0][box]), box, image, 1)  # background beyond the window
         for value, label in dataset.labels.items():
             found = metrics.evaluate(labels == value, expert == value, image.GetSpacing()[::-1])
             rows.append({"case": case.id, "patient": case.patient, "label": label, **found})
         for region in REGIONS:
             counts[region].append(counts_of(probabilities, expert, region))
     return Measured(name, rows, counts)
+
+
+def _window(case: Case, image: sitk.Image, model: Model) -> Box:
+    coarse = coarse_labels(case, image)
+    if coarse is None:
+        raise InputError(f"The case '{case.id}' has no coarse mask to lay a window about: measure whole images.")
+    return window_about(as_segmentation(coarse, model), model)
 
 
 def class_probabilities(result: Result) -> np.ndarray:

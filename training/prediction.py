@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -13,7 +14,7 @@ from NoisyLabelSegLib.grid import Grid
 from NoisyLabelSegLib.inference.model import Model
 from NoisyLabelSegLib.inference.preprocessing import needed_box
 from NoisyLabelSegLib.pipeline import RefineSettings, from_nothing, map_uncertainty, refine, segment
-from NoisyLabelSegLib.regions import masks_of
+from NoisyLabelSegLib.regions import Box, masks_of
 from NoisyLabelSegLib.result import Result
 from NoisyLabelSegLib.segmentations import Segment, Segmentation
 from training.data.cases import Case
@@ -60,12 +61,27 @@ def segmented(image: sitk.Image, model: Model, channels: Sequence[sitk.Image] = 
 
 def in_the_window(image: sitk.Image, channels: Sequence[sitk.Image], masks: Segmentation, model: Model) -> Labels:
     """What is found in the window about these masks, which is all that the model is shown."""
-    grid = Grid.of(image)
-    box = needed_box(grid, [mask.box for mask in masks_of(masks)], model.preprocessing)
-    crop, *others = (grid.crop(box).image(sitk.GetArrayViewFromImage(whole)[box]) for whole in (image, *channels))
-    labels = np.zeros(grid.size[::-1], np.uint8)
-    labels[box] = labels_of(segmented(crop, model, others).stages[-1])
-    return labels
+    box = window_about(masks, model)
+    crop, *others = (cut(whole, box) for whole in (image, *channels))
+    return placed(labels_of(segmented(crop, model, others).stages[-1]), box, image)
+
+
+def window_about(masks: Segmentation, model: Model) -> Box:
+    """The box that a model is shown of an image with these masks."""
+    return needed_box(Grid.of(masks.image), [mask.box for mask in masks_of(masks)], model.preprocessing)
+
+
+def cut(image: sitk.Image, box: Box) -> sitk.Image:
+    """A box of an image, where it lies in the image."""
+    return Grid.of(image).crop(box).image(sitk.GetArrayViewFromImage(image)[box])
+
+
+def placed(values: NDArray[Any], box: Box, image: sitk.Image, fill: float = 0) -> NDArray[Any]:
+    """The values ``(..., K, J, I)`` of a box of an image in an array of the whole image's last axes."""
+    whole = np.full((*values.shape[:-3], *image.GetSize()[::-1]), fill, values.dtype)
+    inside: tuple[Any, ...] = (..., *box)
+    whole[inside] = values
+    return whole
 
 
 def as_segmentation(labels: sitk.Image, model: Model) -> Segmentation:

@@ -6,6 +6,7 @@
     set: [KEY=VALUE, ...]        # of every row
     seeds: [0, 1, 2]
     columns: [dice, hd95, foreground.ece]
+    windows: true                # measured in the window about each case's coarse mask; else whole images
 
 Paths are relative to the file. The first row is what the others are compared with, patient by patient.
 """
@@ -51,6 +52,7 @@ class TableSettings:
     set: list[str] = field(default_factory=list)
     seeds: list[int] = field(default_factory=lambda: [0])
     columns: list[str] = field(default_factory=lambda: ["dice", "iou", "hd95", "assd"])
+    windows: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,14 +97,17 @@ def trainings_of(
     }
 
 
-def measured(training: Training, split: Split) -> dict[str, Any]:
-    """A run's `figures` and `rows` on a part of its data set; trained and measured if that was not done yet."""
+def measured(training: Training, split: Split, *, windows: bool = False) -> dict[str, Any]:
+    """A run's `figures` and `rows` on a part of its data set; trained and measured if that was not done yet.
+
+    For ``windows`` see `calibrate.measure`.
+    """
     if not finished(training.folder, training.experiment().engine):
         training.train()
     run = training.read()
-    path = training.folder / f"measured-{split}-{run.fingerprint}.json"
+    path = training.folder / f"measured-{split}{'-windows' if windows else ''}-{run.fingerprint}.json"
     if not path.is_file():
-        found = calibrate.measure(training.name, as_model(run), run.parts.dataset, split)
+        found = calibrate.measure(training.name, as_model(run), run.parts.dataset, split, windows=windows)
         cost = {"parameters": sum(t.numel() for t in run.state_dict.values()), "minutes": _minutes(training.folder)}
         write_figures(path, {"figures": {**found.figures(), **cost}, "rows": found.rows})
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
