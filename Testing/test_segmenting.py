@@ -238,13 +238,11 @@ def test_a_table_can_measure_in_the_window_about_the_coarse_mask(
     for name, one in masks.items():
         one = one if isinstance(one, sitk.Image) else Grid.of(image).image(one)
         write_image(tmp_path / f"{name}.nrrd", one)
-    case = Case("a", *(tmp_path / f"{name}.nrrd" for name in masks), split="test")
-    model, dataset = (
-        of_kind(make_model(Bright(), preprocessing), "segment", "weak_to_strong"),
-        DataSet("d", {1: "l"}, (case,)),
-    )
+    files = [tmp_path / f"{name}.nrrd" for name in masks]
+    dataset = DataSet("d", {1: "lesion"}, (Case("a", files[0], files[1], files[2], split="test"),))
+    model = of_kind(make_model(Bright(), preprocessing), "segment", "weak_to_strong")
     whole, window = (calibrate.measure("m", model, dataset, "test", windows=windows) for windows in (False, True))
-    _, found = stage_labels(model, case, 1)
+    _, found = stage_labels(model, dataset.cases[0], 1)
     assert whole.rows[0]["dice"] > 0.99
     assert window.rows[0] == whole.rows[0] | metrics.evaluate(found == 1, truth == 1, image.GetSpacing()[::-1])
     assert 0 < window.rows[0]["recall"] < whole.rows[0]["recall"]
