@@ -155,8 +155,22 @@ def test_each_ms_patient_is_left_out_once(tmp_path: Path, images: Images) -> Non
         write(tmp_path / "source", "ms_flair_t1", images, ("patient07", name))
     adapted(tmp_path / "source", "ms_flair_t1")
     for name in names:
-        dataset = read_dataset(tmp_path / "target" / name)
+        dataset, strong = (read_dataset(tmp_path / "target" / name / f"ms_flair_t1{end}") for end in ("", "_strong"))
         assert [case.patient for case in dataset.part("test")] == [name]
         for part in (dataset.part("train"), dataset.part("val")):
             assert {case.patient for case in part} == set(names) - {name}
         assert all(case.image.is_file() and case.strong and case.strong.is_file() for case in dataset.cases)
+        assert [(case.image, case.split) for case in strong.cases] == [(c.strong, c.split) for c in dataset.cases]
+
+
+def test_the_strong_images_alone_become_a_data_set_on_the_weak_ones_grid(tmp_path: Path, images: Images) -> None:
+    source = write(tmp_path / "source", "hecktor", images)
+    where = ["--data", str(tmp_path)]
+    assert main(["prepare", "hecktor", str(source), *where]) == 0
+    assert main(["strong", "hecktor", *where]) == 0
+    (pair,), (alone,) = (read_dataset(tmp_path / name).cases for name in ("hecktor", "hecktor_strong"))
+    assert (alone.label, alone.split, alone.strong) == (pair.label, pair.split, None)
+    image, weak = sitk.ReadImage(str(alone.image)), sitk.ReadImage(str(pair.image))
+    assert image.GetSize() == weak.GetSize() and image.GetOrigin() == weak.GetOrigin()
+    middle = [size // 2 for size in image.GetSize()]
+    assert image[middle] == pytest.approx(images["PET"][[size // 2 for size in images["PET"].GetSize()]], abs=0.1)

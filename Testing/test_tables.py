@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +26,7 @@ network: {name: unet, arguments: {features: [4, 4, 4, 4, 4, 4]}}
 optimizer: {name: AdamW, learning_rate: 3.0e-2}
 engine: {epochs: 1, batch_size: 2, accelerator: cpu, devices: 1, threads: 1}
 """
-TABLE = {
+TABLE: dict[str, Any] = {
     "title": "network",
     "set": ["engine.batch_size=3"],
     "seeds": [0, 1],
@@ -64,7 +66,7 @@ def test_a_table_trains_and_measures_once(
     assert all(line.count("|") == printed[0].count("|") for line in printed)
     figures = json.loads((tmp_path / "runs" / "table-full-val.json").read_text("utf-8"))
     assert [len(row["seeds"]) for row in figures.values()] == [2, 2]
-    assert "p" in figures["trained for longer"] and "p" not in figures["narrow"]
+    assert list(figures["trained for longer"]["against"]) == ["narrow"] and not figures["narrow"]["against"]
     assert figures["narrow"]["seeds"][0]["dice"] != figures["narrow"]["seeds"][1]["dice"], "seeds differ"
 
     monkeypatch.setattr(trainings.Engine, "run", lambda *_: pytest.fail("it was trained already"))
@@ -86,6 +88,8 @@ def test_a_row_can_be_made_by_itself(table: Callable[..., int], tmp_path: Path) 
         ({"rows": {"narrow": {"experiment": "none.yaml"}}}, "none.yaml"),
         ({"columns": ["dise"], "seeds": [0]}, "no figure 'dise'"),
         ({"seed": [1]}, "seed"),
+        ({"against": ["wide"]}, "'wide' is none"),
+        ({"gap": ["narrow"]}, "a gap lies between two"),
     ],
 )
 def test_what_a_table_does_not_know_is_said(
@@ -113,3 +117,28 @@ def test_a_run_that_another_process_trains_is_left_alone(
     with FileLock(folder / "training.lock"):
         assert table() == 2
     assert "is being trained by another process" in capsys.readouterr().err
+
+
+def test_folds_are_pooled_and_gaps_told(
+    table: Callable[..., int], tmp_path: Path, tiny_dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for fold in ("one", "two"):
+        shutil.copytree(tiny_dataset / "tiny", tiny_dataset / fold / "tiny")
+    change = {
+        "folds": ["one", "two"],
+        "seeds": [0],
+        "gap": ["narrow", "trained for longer"],
+        "against": [*TABLE["rows"]],
+    }
+    (tmp_path / "table.yaml").write_text(yaml.safe_dump({**TABLE, **change}, sort_keys=False), encoding="utf-8")
+    assert table() == 0
+    for fold in ("one", "two"):
+        assert len([path for path in (tmp_path / "runs" / fold).iterdir() if path.is_dir()]) == 2
+    figures = json.loads((tmp_path / "runs" / "table-full-val.json").read_text("utf-8"))
+    assert [row["gap_closed"] for row in figures.values()] == [0, 1]
+    assert [len(row["seeds"]) for row in figures.values()] == [2, 2]
+    first, second = TABLE["rows"]
+    there, back = figures[first]["against"][second], figures[second]["against"][first]
+    assert there["dice_by_patient"] == -back["dice_by_patient"]
+    last = capsys.readouterr().out.splitlines()
+    assert any("| gap closed |" in line for line in last) and any("| 100% |" in line for line in last)

@@ -58,6 +58,11 @@ def _parser() -> argparse.ArgumentParser:
     weaken.add_argument("--data", type=Path, default=DATA, help="folder of prepared data sets")
     weaken.set_defaults(command=_weaken)
 
+    strong = commands.add_parser("strong", help="make a data set of the strong images of a prepared, paired one alone")
+    strong.add_argument("dataset", help="name of the prepared data set; the new one's ends in _strong")
+    strong.add_argument("--data", type=Path, default=DATA, help="folder of prepared data sets")
+    strong.set_defaults(command=_strong)
+
     train = commands.add_parser("train", help="train an experiment, or go on with it")
     _experiment_arguments(train)
     train.add_argument("--seed", type=int, default=0, help="seed of the run")
@@ -203,6 +208,17 @@ def _weaken(options: argparse.Namespace) -> None:
     print(f"{dataset.name}: {len(dataset.cases)} cases in {target}")
 
 
+def _strong(options: argparse.Namespace) -> None:
+    from training.data.cases import read_dataset, write_dataset
+    from training.data.strong_alone import strong_alone
+
+    target = options.data / f"{options.dataset}_strong"
+    _require_new(target)
+    dataset = strong_alone(read_dataset(options.data / options.dataset), target)
+    write_dataset(target, dataset)
+    print(f"{dataset.name}: {len(dataset.cases)} cases in {target}")
+
+
 def _train(options: argparse.Namespace) -> None:
     training = _training(options, options.experiment, options.seed, options.set)
     best = training.train(options.limit)
@@ -294,7 +310,7 @@ def _table(options: argparse.Namespace) -> None:
         tables.Row(name, [tables.measured(training, options.split, windows=table.windows) for training in seeds])
         for name, seeds in trainings.items()
     ]
-    found = tables.figures(rows)
+    found = tables.figures(table, rows)
     print(tables.as_markdown(table, found))
     if not options.row:
         setting = "small" if options.small else "full"

@@ -7,8 +7,11 @@
     seeds: [0, 1, 2]
     columns: [dice, hd95, foreground.ece]
     windows: true                # measured in the window about each case's coarse mask; else whole images
+    folds: [set/a, set/b]        # folders, beneath those of data and of runs, of the same sets in other parts
+    against: [a name]            # what the rows are compared with, patient by patient; else the first
+    gap: [a name, another]       # tells how much of the Dice between these rows each row gains
 
-Paths are relative to the file. The first row is what the others are compared with, patient by patient.
+Paths are relative to the file. Figures are means over the seeds, or over folds and seeds.
 """
 
 from __future__ import annotations
@@ -53,11 +56,20 @@ class TableSettings:
     seeds: list[int] = field(default_factory=lambda: [0])
     columns: list[str] = field(default_factory=lambda: ["dice", "iou", "hd95", "assd"])
     windows: bool = False
+    folds: list[str] = field(default_factory=lambda: ["."])
+    against: list[str] = field(default_factory=list)
+    gap: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not self.rows or len(self.gap) not in (0, 2):
+            raise ValueError("a table needs rows, and a gap lies between two of them")
+        if unknown := {*self.against, *self.gap} - self.rows.keys():
+            raise ValueError(f"against and gap name rows, and '{min(unknown)}' is none")
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row's name and what was measured of each seed: `figures` and, case by case, `rows`."""
+    """A row's name and what was measured of each fold and seed: `figures` and, case by case, `rows`."""
 
     name: str
     seeds: list[dict[str, Any]]
@@ -78,7 +90,7 @@ def read_table(path: Path) -> TableSettings:
 def trainings_of(
     table: TableSettings, path: Path, names: Sequence[str], *, small: bool, data: Path, runs: Path
 ) -> dict[str, list[Training]]:
-    """The trainings of each row, one a seed.
+    """The trainings of each row, one a fold and seed.
 
     Args:
         table, path: the table and its file.
@@ -89,7 +101,8 @@ def trainings_of(
         raise InputError(f"'{path}' has no row '{min(unknown)}'; its rows are {', '.join(table.rows)}.")
     return {
         name: [
-            Training(path.parent / row.experiment, small, (*table.set, *row.set), seed, data, runs)
+            Training(path.parent / row.experiment, small, (*table.set, *row.set), seed, data / fold, runs / fold)
+            for fold in table.folds
             for seed in table.seeds
         ]
         for name, row in table.rows.items()
@@ -120,28 +133,40 @@ def _minutes(folder: Path) -> float:
     return sum(json.loads(line).get("seconds", 0) for line in lines) / 60
 
 
-def figures(rows: Sequence[Row]) -> dict[str, Any]:
-    """All seeds' figures of every row and, from the second row on, the comparison with the first."""
-    first = [seed["rows"] for seed in rows[0].seeds]
+def figures(table: TableSettings, rows: Sequence[Row]) -> dict[str, Any]:
+    """All seeds' figures of every row, its comparison with others, and how much of the gap it closes."""
+    measured_rows = {row.name: [seed["rows"] for seed in row.seeds] for row in rows}
+    dice = {row.name: float(np.mean([seed["figures"]["dice"] for seed in row.seeds])) for row in rows}
     found: dict[str, dict[str, Any]] = {}
-    for number, row in enumerate(rows):
-        found[row.name] = {"seeds": [seed["figures"] for seed in row.seeds]}
-        if number:
-            difference, p = paired([seed["rows"] for seed in row.seeds], first)
-            found[row.name] |= {"dice_by_patient": difference, "p": p}
+    for row in rows:
+        found[row.name] = {"seeds": [seed["figures"] for seed in row.seeds], "against": {}}
+        for other in table.against or [rows[0].name]:
+            if other in measured_rows and other != row.name:
+                difference, p = paired(measured_rows[row.name], measured_rows[other])
+                found[row.name]["against"][other] = {"dice_by_patient": difference, "p": p}
+        if table.gap and dice.keys() >= set(table.gap):
+            low, high = (dice[name] for name in table.gap)
+            found[row.name]["gap_closed"] = (dice[row.name] - low) / (high - low)
     return found
 
 
 def as_markdown(table: TableSettings, found: Mapping[str, Any]) -> str:
     """The table as Markdown: means over the seeds, with their standard deviation where there are several."""
-    headings = [HEADINGS.get(column) or _heading(column) for column in table.columns]
-    lines = [f"| {table.title} | {' | '.join(headings)} | Dice by patient against the first (p) |"]
-    lines.append("|---" * (len(headings) + 2) + "|")
+    against = table.against or [next(iter(found))]
+    headings = [table.title, *(HEADINGS.get(column) or _heading(column) for column in table.columns)]
+    headings += [*(["gap closed"] if table.gap else []), *(f"Dice against {name} (p)" for name in against)]
+    lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
     for name, row in found.items():
-        cells = [_cell(row["seeds"], column) for column in table.columns]
-        cells.append(f"{row['dice_by_patient']:+.4f} ({row['p']:.2g})" if "p" in row else "")
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        cells = [name, *(_cell(row["seeds"], column) for column in table.columns)]
+        if table.gap:
+            cells.append(f"{row['gap_closed']:.0%}" if "gap_closed" in row else "")
+        cells += [_comparison(row["against"].get(other)) for other in against]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _comparison(found: Mapping[str, float] | None) -> str:
+    return f"{found['dice_by_patient']:+.4f} ({found['p']:.2g})" if found else ""
 
 
 def _heading(column: str) -> str:

@@ -1,9 +1,10 @@
 """Three patients with multiple sclerosis (CC BY), skull-stripped MR at 1 mm: T1 is weak, FLAIR is strong.
 
 Files: ``imagesTr/<patient>_t1.nii.gz``, ``imagesTr/<patient>_flair.nii.gz``, ``labelsTr/<patient>.nii.gz``, the
-consensus of the lesions. Beside the data set a folder a patient holds the one that leaves this patient out: the patient
-is its test part, the others train and, for want of a fourth, are also its validation part, which then tells whether the
-training has converged and nothing more.
+consensus of the lesions. Beside the data set a folder a patient holds the ones that leave this patient out, by the
+names ``ms_flair_t1`` and ``ms_flair_t1_strong`` (FLAIR alone), as the folds of a table: the patient is their test part,
+the others train and, for want of a fourth, are also their validation part, which then tells whether the training has
+converged and nothing more.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from training.data.adapters.files import published_images
 from training.data.adapters.pairs import Pair, Pairs, adapt_pairs
 from training.data.cases import DataSet, write_dataset
+from training.data.strong_alone import strong_alone
 
 ENDING = "_t1.nii.gz"
 
@@ -23,7 +25,9 @@ def adapt(source: Path, target: Path) -> DataSet:
     described = Pairs("MS, FLAIR and T1", "CC BY 4.0", "MR", "MR", "MS lesion")
     dataset = adapt_pairs(described, [_pair(source, t1) for t1 in published_images(source, f"*{ENDING}")], target)
     for case in dataset.cases:
-        write_dataset(target / case.patient, leaving_out(dataset, case.patient))
+        fold, folder = leaving_out(dataset, case.patient), target / case.patient
+        write_dataset(folder / "ms_flair_t1", fold)
+        write_dataset(folder / "ms_flair_t1_strong", strong_alone(fold, folder / "ms_flair_t1_strong"))
     return dataset
 
 
