@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from NoisyLabelSegLib.networks.vm_unet import VMEncoder, strides_of
-from training.recipes.step_heads import StepHead, StepHeads
+from training.recipes.step_heads import StepHeads
+from training.recipes.step_heads_reference import literal_loop
 
 FEATURES, STEPS = [3, 5], 4
 
@@ -25,23 +26,10 @@ def trained(anchored: bool = False) -> StepHeads:
     return heads
 
 
-def literal_loop(network: VMEncoder, heads: StepHeads, image: Tensor) -> list[Tensor]:
-    """(5.10): the block's features of the level before it and of t, for each t anew."""
-    predictions = []
-    for block, head, before in zip(network.levels, heads.heads, [image, *network(image)[:-1]], strict=True):
-        predictions.append(torch.stack([conditioned(block(before), head, t) for t in range(STEPS)]))
-    return predictions
-
-
-def conditioned(features: Tensor, head: nn.Module, t: int) -> Tensor:
-    assert isinstance(head, StepHead)
-    f = features.movedim(1, -1)
-    return (f + (head.scale[t] * f + head.shift[t]) @ head.weight.T + head.bias).movedim(-1, 1)
-
-
+@pytest.mark.parametrize("anchored", [False, True])
 @pytest.mark.parametrize("shape", [(8, 4), (4, 8, 4)])
-def test_all_steps_at_once_are_the_papers_loop(shape: tuple[int, ...]) -> None:
-    network, heads = encoder(len(shape)), trained()
+def test_all_steps_at_once_are_the_papers_loop(shape: tuple[int, ...], anchored: bool) -> None:
+    network, heads = encoder(len(shape)), trained(anchored)
     image = torch.randn(2, 1, *shape, dtype=torch.float64)
     found, loop = heads(network(image)), literal_loop(network, heads, image)
     parameters = [*network.parameters(), *heads.parameters()]

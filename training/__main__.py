@@ -140,6 +140,8 @@ def _parser() -> argparse.ArgumentParser:
             "neighbourhood",
             "training-step",
             "cross-scan",
+            "step-heads",
+            "segment",
         ),
     )
     benchmark.set_defaults(command=_benchmark)
