@@ -14,7 +14,20 @@ if TYPE_CHECKING:
     from training.evaluate import Subject
     from training.trainings import Training
 
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
 RUNS, DATA = Path("runs"), Path("data")
+BENCHMARKS = (
+    "surface-distance",
+    "refine",
+    "geometry",
+    "selective-scan",
+    "neighbourhood",
+    "training-step",
+    "cross-scan",
+    "step-heads",
+    "segment",
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,7 +44,12 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in (_add_data_commands, _add_training, _add_measurements, _add_results, _add_benchmark):
+        add(commands)
+    return parser
 
+
+def _add_data_commands(commands: Commands) -> None:
     prepare = commands.add_parser("prepare", help="make a dataset.json of a public data set's files")
     prepare.add_argument("adapter", help="one of training.data.adapters, or of a convention: nnunet, msd")
     prepare.add_argument("source", type=Path, help="the published files' folder")
@@ -63,12 +81,24 @@ def _parser() -> argparse.ArgumentParser:
     strong.add_argument("--data", type=Path, default=DATA, help="folder of prepared data sets")
     strong.set_defaults(command=_strong)
 
+    sample = commands.add_parser("sample", help="write one case of a prepared data set as a sample")
+    sample.add_argument("dataset", help="name of the prepared data set")
+    sample.add_argument("case", help="the case's id")
+    sample.add_argument("--card", type=Path, required=True, help="a YAML of training/cards")
+    sample.add_argument("--data", type=Path, default=DATA, help="folder of prepared data sets")
+    sample.add_argument("-o", "--output", type=Path, required=True)
+    sample.set_defaults(command=_sample)
+
+
+def _add_training(commands: Commands) -> None:
     train = commands.add_parser("train", help="train an experiment, or go on with it")
     _experiment_arguments(train)
     train.add_argument("--seed", type=int, default=0, help="seed of the run")
     train.add_argument("--limit", type=_count, default=0, help="cases a part, for a quick look")
     train.set_defaults(command=_train)
 
+
+def _add_measurements(commands: Commands) -> None:
     evaluate = commands.add_parser("evaluate", help="measure trained experiments on the test part, with a paired test")
     _experiment_arguments(evaluate)
     evaluate.add_argument("--baseline", type=Path, help="another experiment's YAML to compare with")
@@ -105,6 +135,8 @@ def _parser() -> argparse.ArgumentParser:
     suspects.add_argument("--threshold", type=float, default=0.5, help="least score in a suspect region")
     suspects.set_defaults(command=_suspects)
 
+
+def _add_results(commands: Commands) -> None:
     predict = commands.add_parser("predict", help="write a trained experiment's label maps for a part of the data set")
     _experiment_arguments(predict)
     predict.add_argument("--seed", type=int, default=0, help="seed of the run")
@@ -121,31 +153,11 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--overwrite", action="store_true")
     export.set_defaults(command=_export)
 
-    sample = commands.add_parser("sample", help="write one case of a prepared data set as a sample")
-    sample.add_argument("dataset", help="name of the prepared data set")
-    sample.add_argument("case", help="the case's id")
-    sample.add_argument("--card", type=Path, required=True, help="a YAML of training/cards")
-    sample.add_argument("--data", type=Path, default=DATA, help="folder of prepared data sets")
-    sample.add_argument("-o", "--output", type=Path, required=True)
-    sample.set_defaults(command=_sample)
 
+def _add_benchmark(commands: Commands) -> None:
     benchmark = commands.add_parser("benchmark", help="print speeds as ratios against a named peer")
-    benchmark.add_argument(
-        "name",
-        choices=(
-            "surface-distance",
-            "refine",
-            "geometry",
-            "selective-scan",
-            "neighbourhood",
-            "training-step",
-            "cross-scan",
-            "step-heads",
-            "segment",
-        ),
-    )
+    benchmark.add_argument("name", choices=BENCHMARKS)
     benchmark.set_defaults(command=_benchmark)
-    return parser
 
 
 def _count(text: str) -> int:
