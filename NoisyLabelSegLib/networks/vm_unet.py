@@ -1,7 +1,9 @@
 """VM-UNet (Ruan and Xiang 2024), a U-Net of VSS blocks, in 2D as published and in 3D; encoder and decoder also alone.
 
 Patches are embedded, then each level's blocks follow, halved by merging in between; the decoder has as many blocks at
-each level as the encoder (published: one less at the first), and adds the encoder's maps to its own.
+each level as the encoder (published: one less at the first), and adds the encoder's maps to its own. Each level of the
+encoder ends in a norm, as those of VMamba do where others use its features: without it the scale of deep levels runs
+away, and what fuses or teaches features cannot compare them.
 """
 
 from __future__ import annotations
@@ -12,7 +14,14 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from NoisyLabelSegLib.errors import InputError
-from NoisyLabelSegLib.networks.vss import PatchMerging, VSSBlock, patch_embedding, patch_expanding, pointwise
+from NoisyLabelSegLib.networks.vss import (
+    ChannelNorm,
+    PatchMerging,
+    VSSBlock,
+    patch_embedding,
+    patch_expanding,
+    pointwise,
+)
 
 Stride = tuple[int, ...]
 
@@ -71,7 +80,7 @@ class VMEncoder(nn.Module):
         first = nn.Sequential(*patch_embedding(in_channels, features[0], strides[0]))
         merging = [PatchMerging(features[n - 1], features[n], strides[n]) for n in range(1, len(features))]
         self.levels = nn.ModuleList(
-            nn.Sequential(enter, *_blocks(len(strides[0]), width, count, state))
+            nn.Sequential(enter, *_blocks(len(strides[0]), width, count, state), ChannelNorm(width))
             for enter, width, count in zip([first, *merging], features, blocks, strict=True)
         )
 

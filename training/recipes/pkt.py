@@ -10,6 +10,8 @@ Decisions where the thesis is silent or contradicts itself:
   ``blockwise``, in which no level's transfer loss reaches the levels before it.
 - ARM's fused features come from the weak features of the network that is trained (``fused_from: student``, the
   algorithm's words), which move away from those that ARM was trained on, or from stage 1's own (``teacher``).
+- Squared differences, and the noise of (5.9), are relative to the mean square of a level's fused features
+  (``relative``), else the level whose features happen to be large is all that counts; false is (5.11) to the letter.
 - Cases without a strong image take part with Dice + CE alone.
 - The comparisons of table 5.3: ``transfer: none`` is plain fine-tuning, ``mse`` draws each level's features to the
   fused ones at once, ``pkt`` without noise has ``noise: 0``.
@@ -55,7 +57,7 @@ class PKTSettings:
         alpha, noise: schedule of the noise, and how much of the last target's variance it is, 0 to 1.
         smoothness: gamma.
         anchored: whether the first step's prediction is what inference gives, see `StepHeads`.
-        update, fused_from: see the module's text.
+        update, fused_from, relative: see the module's text.
         strong: how intensities of the strong modality are mapped, as in stage 1.
     """
 
@@ -71,6 +73,7 @@ class PKTSettings:
     anchored: bool = True
     update: Literal["joint", "blockwise"] = "joint"
     fused_from: Literal["student", "teacher"] = "student"
+    relative: bool = True
     strong: Intensity = field(default_factory=Intensity)
 
     def __post_init__(self) -> None:
@@ -158,14 +161,20 @@ class PKT(ImageAlone):
         settings, paired = self.settings, batch["paired"]
         weak = [feature.detach()[paired] for feature in features]
         fused = self._fused(batch["image"][paired], batch["strong"][paired], weak)
-        wanted = [level - 1 for level in settings.levels]
+        losses = []
+        for n in (level - 1 for level in settings.levels):
+            size = fused[n].square().mean().sqrt() if settings.relative else 1
+            own = predicted[n][paired] if settings.transfer == "mse" else predicted[n][:, paired]
+            losses.append(self._level_loss(own / size, fused[n] / size, weak[n] / size))
+        return losses
+
+    def _level_loss(self, predicted: Tensor, fused: Tensor, weak: Tensor) -> Tensor:
+        settings = self.settings
         if settings.transfer == "mse":
-            return [F.mse_loss(predicted[n][paired], fused[n]) for n in wanted]
+            return F.mse_loss(predicted, fused)
         rho = falling(settings.rho, settings.steps)
         alpha = 1 - settings.noise * (1 - falling(settings.alpha, settings.steps))
-        targets = [degraded_targets(fused[n], weak[n], rho, alpha) for n in wanted]
-        both = zip((predicted[n][:, paired] for n in wanted), targets, strict=True)
-        return [transfer_loss(one, target, settings.smoothness) for one, target in both]
+        return transfer_loss(predicted, degraded_targets(fused, weak, rho, alpha), settings.smoothness)
 
     @torch.no_grad()
     def _fused(self, image: Tensor, strong: Tensor, weak: list[Tensor]) -> list[Tensor]:
