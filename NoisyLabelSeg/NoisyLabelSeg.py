@@ -80,7 +80,7 @@ class NoisyLabelSegParameterNode:
     Attributes:
         model: name of the model.
         volume, segmentation, segments: the image, the rough mask and the identifiers of the segments to work on.
-        roi: outside of it nothing changes; None allows the whole volume.
+        roi: outside of it nothing changes, or is looked for; None allows the whole volume.
         keep_others: no result grows into a segment that is not worked on.
         device, stages: settings of the run; 0 stages are as many as the model asks for.
         result: the refined segmentation that is shown.

@@ -110,6 +110,14 @@ def joined(masks: Sequence[Region], values: Mapping[int, int]) -> Region:
     return Region(box, labels)
 
 
+def together(masks: Sequence[Region]) -> Region:
+    """Where any of the masks is, bool: `NOTHING` without one."""
+    if not masks:
+        return NOTHING
+    labels = joined(masks, dict.fromkeys(range(len(masks)), 1))
+    return Region(labels.box, labels.values > 0)
+
+
 def overlap(masks: Iterable[Region]) -> bool:
     """Whether two masks share a voxel."""
     masks = [mask for mask in masks if not is_empty(mask.box)]

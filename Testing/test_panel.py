@@ -13,21 +13,23 @@ from NoisyLabelSegLib.regions import Region, box_of
 from NoisyLabelSegLib.review import Review
 from NoisyLabelSegSlicer.client import Progress
 from NoisyLabelSegSlicer.installation_plan import Plan, Step
-from NoisyLabelSegSlicer.panel import readiness, review_rows, texts
+from NoisyLabelSegSlicer.panel import readiness, review_rows, statistics_columns, texts
 from NoisyLabelSegSlicer.panel.readiness import Inputs
+from NoisyLabelSegSlicer.statistics import Row
 
 MODELS = Path(__file__).resolve().parents[1] / "Resources" / "Models"
 LIDC, HIPPOCAMPUS = (
     json.loads((MODELS / name / "configs" / "model.json").read_text(encoding="utf-8"))
     for name in ("lidc-nodule-refine", "hippocampus-refine")
 )
+FINDER = {**LIDC, "name": "finder", "kind": "segment", "method": "weak_to_strong", "method_arguments": {}}
 REFINE, UNCERTAINTY, SEGMENT = readiness.workflows()
 CT, MR = (-1024.0, 3000.0), (0.0, 2670.0)
 
 
 def inputs(**changes: Any) -> Inputs:
     ready = {"ready": True, "workflow": REFINE, "model": LIDC, "has_volume": True, "segments": ["nodule"]}
-    return Inputs(**{**ready, **changes})
+    return Inputs(**{**ready, "has_roi": False, **changes})
 
 
 def test_there_is_a_workflow_for_every_kind_of_model() -> None:
@@ -62,13 +64,25 @@ def test_what_is_missing_is_said_first_things_first(changes: dict[str, Any], sen
         ({}, "Refine", False),
         ({"segments": None}, "Segment without a mask", True),
         ({"workflow": UNCERTAINTY, "segments": None}, "Map the uncertainty", True),
-        ({"workflow": SEGMENT, "segments": None}, "Segment", False),
+        ({"workflow": SEGMENT, "segments": None}, "Segment", True),
+        ({"workflow": SEGMENT, "segments": None, "has_roi": True}, "Segment", False),
+        ({"workflow": SEGMENT, "segments": ["nodule"]}, "Segment", True),
         ({"workflow": None, "model": None}, "Refine", False),
     ],
 )
 def test_the_button_says_what_it_does(changes: dict[str, Any], verb: str, hinted: bool) -> None:
     assert readiness.verb(inputs(**changes)) == verb
     assert bool(readiness.hint(inputs(**changes))) == hinted
+
+
+def test_a_whole_volume_is_announced_in_one_sentence() -> None:
+    said = readiness.hint(inputs(workflow=SEGMENT, segments=None))
+    assert "whole volume" in said and "ROI" in said and said.count(".") == 1
+
+
+@pytest.mark.parametrize(("workflow", "expected"), [(REFINE, True), (UNCERTAINTY, False), (SEGMENT, False)])
+def test_stages_are_asked_for_where_there_are_some(workflow: readiness.Workflow, expected: bool) -> None:
+    assert readiness.goes_by_stages(inputs(workflow=workflow)) == expected
 
 
 @pytest.mark.parametrize(
@@ -97,6 +111,10 @@ def test_segments_that_the_model_knows_are_ticked_at_first(segments: list[str], 
         ([LIDC, HIPPOCAMPUS], ["anterior"], CT, "hippocampus-refine"),
         ([HIPPOCAMPUS, LIDC], ["unheard of"], CT, "lidc-nodule-refine"),
         ([LIDC, HIPPOCAMPUS], ["unheard of"], MR, "hippocampus-refine"),
+        ([LIDC, FINDER], ["nodule"], CT, "lidc-nodule-refine"),
+        ([FINDER, LIDC], ["my segment"], CT, "lidc-nodule-refine"),
+        ([LIDC, FINDER], [], CT, "finder"),
+        ([HIPPOCAMPUS, FINDER], [], MR, "hippocampus-refine"),
     ],
 )
 def test_the_model_that_suits_best_is_offered(models: Any, segments: list[str], values: Any, name: str) -> None:
@@ -120,8 +138,10 @@ def test_progress_is_a_sentence(progress: Progress, text: str) -> None:
 
 def test_numbers_are_put_into_sentences() -> None:
     assert [texts.stage_text(stage, 5) for stage in (0, 3)] == ["given mask", "stage 3 of 5"]
+    assert texts.stage_text(0, 5, from_nothing=True) == "nothing"
     assert texts.reviewed_text(3, 12) == "reviewed 3 of 12"
     assert texts.reviewed_text(0, 0) == "Nothing was changed."
+    assert texts.reviewed_text(0, 0, from_nothing=True) == "Nothing was found."
     assert texts.bullets(["a", "b"]) == "• a\n• b"
     assert [texts.device_text(device) for device in ("cpu", "cuda:0 (NVIDIA A2)")] == ["CPU", "cuda:0 (NVIDIA A2)"]
 
@@ -183,6 +203,44 @@ def test_rows_have_more_columns_where_these_say_something() -> None:
     titles = [title for title, _ in review_rows.headings(found, names)]
     assert titles[-2:] == ["Segment", "Unsure"]
     assert {tuple(row[-2:]) for row in rows} == {("a", 0.25), ("b", None)}
+
+
+def found_at_once() -> Review:
+    """Two objects where nothing was given, the smaller one the less sure."""
+    nothing, found, doubt = np.zeros((3, 6, 10, 10), np.float32)
+    found[1:4, 1:4, 1:4] = found[2:4, 6:8, 6:8] = 1
+    doubt[1:4, 1:4, 1:4], doubt[2:4, 6:8, 6:8] = 0.25, 0.75
+    stages = [[_region(mask.astype(bool))] for mask in (nothing, found)]
+    return Review(["s0"], stages, (1.0, 1.0, 2.5), (10, 10, 6), {0: _region(doubt)}, uncertain_first=True)
+
+
+def test_what_is_found_where_nothing_was_given_is_no_change_and_has_no_stage() -> None:
+    review = found_at_once()
+    rows = review_rows.rows(review, ["nodule"], slice_of, from_nothing=True)
+    assert rows == [[False, "", 20.0, 3, 0.75], [False, "", 67.5, 3, 0.25]]
+    titles = [title for title, _ in review_rows.headings(review, ["nodule"], from_nothing=True)]
+    assert titles == ["Seen", "Decision", "mm³", "Slice", "Unsure"]
+
+
+@pytest.mark.parametrize(
+    ("from_nothing", "titles", "values"),
+    [
+        (False, ["Segment", "Before, mm³", "After, mm³", "Dice", "HD95, mm"], ["nodule", 0.0, 12.3, None, None]),
+        (True, ["Segment", "Volume, mm³"], ["nodule", 12.3]),
+    ],
+)
+def test_statistics_compare_where_there_is_something_to_compare(
+    from_nothing: bool, titles: list[str], values: list[Any]
+) -> None:
+    row: Row = {
+        "segment": "nodule",
+        "volume_before_mm3": 0.0,
+        "volume_after_mm3": 12.345,
+        "dice": None,
+        "hd95_mm": None,
+    }
+    assert [title for title, _ in statistics_columns.headings(from_nothing=from_nothing)] == titles
+    assert statistics_columns.cells(row, from_nothing=from_nothing) == values
 
 
 def test_decisions_are_in_the_columns_that_the_table_brings_up_to_date() -> None:

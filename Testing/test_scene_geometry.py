@@ -12,7 +12,7 @@ import vtk
 
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.regions import Region
-from NoisyLabelSegSlicer.region_of_interest import box_of_roi, inside
+from NoisyLabelSegSlicer.region_of_interest import inside, region_of_roi
 from NoisyLabelSegSlicer.segments import masks_of_segments, segment_ids, segment_records
 from NoisyLabelSegSlicer.volumes import grid_of, ijk_to_ras, value_range, voxels_of
 
@@ -252,8 +252,9 @@ def test_an_roi_holds_the_voxels_whose_centres_lie_in_it(scene: Any, of_volume: 
     held = np.reshape(expected, SHAPE)
     assert 20 < held.sum() < held.size / 2
     np.testing.assert_array_equal(inside(roi, volume, grid_of(volume).whole_box()).values, held)
-    box = box_of_roi(roi, volume)
-    assert box == Region(grid_of(volume).whole_box(), held).trimmed().box
+    found = region_of_roi(roi, volume)
+    assert found.box == Region(grid_of(volume).whole_box(), held).trimmed().box
+    np.testing.assert_array_equal(found.values, held[found.box])
     part = (slice(2, 6), slice(3, 11), slice(0, 7))
     np.testing.assert_array_equal(inside(roi, volume, part).values, held[part])
     roi.SetInsideOut(True)
@@ -280,7 +281,7 @@ def test_an_roi_that_holds_no_voxel_is_refused(
     volume = scenes.add_volume(scene, np.zeros(SHAPE, np.int16), LYING["straight"])
     roi = add_roi(scene, scenes.geometry((1, 1, 1), origin=centre), size)
     with pytest.raises(InputError, match=sentence):
-        box_of_roi(roi, volume)
+        region_of_roi(roi, volume)
 
 
 def test_volumes_that_cannot_be_used_are_refused(scene: Any) -> None:

@@ -113,7 +113,7 @@ class Worker:
     ) -> None:
         """Compute; one of ``done``, ``failed`` and ``cancelled`` is called in the end, and nothing after it."""
         content, blocks = request_message(request)
-        read = partial(self._read_result, done, request.grid, request.segments)
+        read = partial(self._read_result, done, request.grid, request.kept)
         header = {"type": "run", "request": content}
         self._ask(AskedRun(header, blocks, "result", read, failed, progress, cancelled))
 

@@ -35,8 +35,8 @@ def inside(roi: Any, volume: Any, box: Box) -> Region:
     return Region(box, ~found if roi.GetInsideOut() else found)
 
 
-def box_of_roi(roi: Any, volume: Any) -> Box:
-    """A box of the volume's grid around everything inside the ROI.
+def region_of_roi(roi: Any, volume: Any) -> Region:
+    """The volume's voxels that are `inside` the ROI, in their smallest box, bool.
 
     Raises:
         InputError: no voxel of the volume is inside; see also `inside`.
@@ -51,7 +51,7 @@ def box_of_roi(roi: Any, volume: Any) -> Box:
     if is_empty(found.box):
         text = _("The ROI '{roi}' lies outside of the volume '{name}': move it, or choose no ROI.")
         raise InputError(text.format(roi=roi.GetName(), name=volume.GetName()))
-    return found.box
+    return found
 
 
 def _half_size(roi: Any) -> Points:

@@ -9,11 +9,15 @@ from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.grid import Grid
 from NoisyLabelSegLib.inference.preprocessing import Preprocessing, needed_box
 from NoisyLabelSegLib.regions import Region, is_empty
+from NoisyLabelSegLib.segmentations import Segment
 from NoisyLabelSegLib.worker.messages import Request
-from NoisyLabelSegSlicer.region_of_interest import box_of_roi
+from NoisyLabelSegSlicer.region_of_interest import region_of_roi
 from NoisyLabelSegSlicer.segments import masks_of_segments, segment_ids, segment_records
 from NoisyLabelSegSlicer.translation import _
 from NoisyLabelSegSlicer.volumes import grid_of, value_range, voxels_of
+
+REGION = Segment("region of interest", 1, id="region_of_interest")
+"""What a ROI is called in a request: its own name may say something about the patient."""
 
 
 def make_request(
@@ -29,9 +33,11 @@ def make_request(
 
     Args:
         volume: scalar volume node.
-        segmentation: segmentation node with the masks; None starts from nothing, over the whole volume.
+        segmentation: segmentation node with the masks; None starts from nothing, over the whole volume. A model that
+            segments takes none.
         ids: identifiers of the segments to be refined.
-        roi: Markups ROI node, outside of which nothing may change, or None. It limits the result, not the request.
+        roi: Markups ROI node, or None. A model that segments looks only there; of any other model it limits the result,
+            outside of which nothing may change, not the request.
         description: the model's, as it is in its ``configs/model.json``.
         device, stages: see `Request`.
 
@@ -40,11 +46,14 @@ def make_request(
             has none.
     """
     grid = grid_of(volume)
-    masks: list[Region] = []
+    masks: Sequence[Region] = ()
+    segments: Sequence[Segment] = ()
     if segmentation is not None:
-        masks = _masks(volume, segmentation, ids)
+        masks, segments = _masks(volume, segmentation, ids), segment_records(segmentation, ids)
     if roi is not None:
-        box_of_roi(roi, volume)  # one beside the volume is noticed now rather than after the computation
+        region = region_of_roi(roi, volume)  # one beside the volume is noticed now rather than after the computation
+        if description["kind"] == "segment":
+            masks, segments = [region], [REGION]
     return Request(
         kind=description["kind"],
         model=description["name"],
@@ -53,7 +62,7 @@ def make_request(
         grid=grid,
         voxels=voxels_of(volume, _box(grid, masks, description)),
         value_range=value_range(volume),
-        segments=segment_records(segmentation, ids) if segmentation is not None else (),
+        segments=tuple(segments),
         masks=tuple(masks),
     )
 

@@ -14,7 +14,7 @@ import slicer
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.grid import Grid
 from NoisyLabelSegLib.outcome import Outcome
-from NoisyLabelSegLib.regions import Region, is_empty
+from NoisyLabelSegLib.regions import Region
 from NoisyLabelSegLib.review import MOST_STEPS, Review, write_csv
 from NoisyLabelSegLib.segmentations import Segment
 from NoisyLabelSegSlicer.appearance import step_back
@@ -56,6 +56,7 @@ class Session:
         stages: number of the last stage; 0 is the given mask.
         maps: the volume nodes of the maps.
         notes: sentences that the person should read.
+        from_nothing: whether no mask was given, so that everything is found and nothing changed.
     """
 
     def __init__(self, nodes: SessionNodes) -> None:
@@ -63,6 +64,7 @@ class Session:
         self.stages = len(nodes.stages) - 1
         self.review = _review(nodes)
         self.notes = nodes.notes + self.review.notes
+        self.from_nothing = nodes.from_nothing
         self._nodes = nodes
         self._volume_grid = grid_of(nodes.volume)
         self._look = StageLook(nodes.result, nodes.grid, nodes.ids, nodes.stages)
@@ -86,7 +88,8 @@ class Session:
             volume: the refined scalar volume node.
             given: the segmentation node that the masks came from; None when started from nothing.
             outcome: what the worker found.
-            roi: Markups ROI node, outside of which nothing changes; None allows the whole volume.
+            roi: Markups ROI node, outside of which nothing changes; None allows the whole volume, or all that the
+                worker was asked to look at.
             keep_others: whether no segment may grow into another one that was not refined.
             asked: the volume's grid when the worker was asked; None where nothing can have happened since.
 
@@ -319,21 +322,24 @@ class Session:
 
     def statistics_rows(self) -> list[Row]:
         """A row for each refined segment, of the result as it is now."""
-        given = self._nodes.stages[0]
-        nothing = all(is_empty(mask.box) for mask in given)
-        return statistics_rows(self.names, given, self._result_masks(), self._nodes.grid, from_nothing=nothing)
+        masks = self._nodes.stages[0], self._result_masks()
+        return statistics_rows(self.names, *masks, self._nodes.grid, from_nothing=self.from_nothing)
 
 
 def _review(nodes: SessionNodes) -> Review:
-    """The review as the result's attribute has it, or a new one."""
+    """The review as the result's attribute has it, or a new one.
+
+    It begins with what is doubtful where labels look wrong and where all is found, which may be wrong as a whole.
+    """
     suspects = suspects_from(nodes.maps, nodes.ids, nodes.grid)
+    doubtful_first = bool(suspects) or nodes.from_nothing
     uncertainty = suspects or uncertainty_from(nodes.maps, nodes.ids, nodes.grid)
     about = (nodes.ids, nodes.stages, nodes.grid.spacing, nodes.grid.size, uncertainty)
     text = nodes.result.GetAttribute(REVIEW)
     if text is None:
-        return Review(*about, uncertain_first=bool(suspects))
+        return Review(*about, uncertain_first=doubtful_first)
     try:
         content = json.loads(text)
     except ValueError:
         content = None
-    return Review.from_json(content, *about, uncertain_first=bool(suspects))
+    return Review.from_json(content, *about, uncertain_first=doubtful_first)

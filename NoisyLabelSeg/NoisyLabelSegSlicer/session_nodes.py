@@ -50,6 +50,11 @@ class SessionNodes:
     notes: tuple[str, ...]
 
     @property
+    def from_nothing(self) -> bool:
+        """Whether no mask was given."""
+        return all(is_empty(mask.box) for mask in self.stages[0])
+
+    @property
     def maps(self) -> list[Any]:
         """The volume nodes of the maps."""
         found = [self.result.GetNthNodeReference(_MAPS, n) for n in range(self.result.GetNumberOfNodeReferences(_MAPS))]

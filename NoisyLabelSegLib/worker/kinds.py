@@ -13,7 +13,7 @@ from NoisyLabelSegLib.inference.predictor import choose_device
 from NoisyLabelSegLib.outcome import Outcome
 from NoisyLabelSegLib.progress import Progress, Step
 from NoisyLabelSegLib.refinement import RefineSettings, refine_part
-from NoisyLabelSegLib.regions import joined
+from NoisyLabelSegLib.regions import together
 from NoisyLabelSegLib.segmenting import segment_part
 from NoisyLabelSegLib.uncertainty import map_uncertainty_part
 from NoisyLabelSegLib.worker.messages import Request
@@ -69,7 +69,7 @@ def _map_uncertainty(request: Request, model: Model, progress: Progress) -> Outc
 
 def _segment(request: Request, model: Model, progress: Progress) -> Outcome:
     """The request's masks are the region of interest; without any it is the whole image."""
-    roi = joined(request.masks, dict.fromkeys(range(len(request.masks)), 1)) if request.masks else None
+    roi = together(request.masks) if request.masks else None
     return segment_part(request.part, roi, model, progress=progress)
 
 

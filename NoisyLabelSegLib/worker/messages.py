@@ -60,7 +60,8 @@ class Request(_RequestHeader):
         grid: of the whole image.
         voxels: the part of the image that is sent; it holds `preprocessing.needed_box`.
         value_range: lowest and highest value in the whole image.
-        segments: those that are worked on, with their identifiers; none to start from nothing.
+        segments: those that are worked on, with their identifiers; none to start from nothing. Of the kind "segment"
+            the parts of the region of interest; none for the whole image.
         masks: the given mask of each segment, bool.
     """
 
@@ -76,6 +77,11 @@ class Request(_RequestHeader):
     def part(self) -> Part:
         """The image as the pipeline takes it."""
         return Part(self.grid, self.voxels, self.value_range)
+
+    @property
+    def kept(self) -> tuple[Segment, ...]:
+        """The segments that the outcome has, too, before any others: a region of interest is none of them."""
+        return () if self.kind == "segment" else self.segments
 
 
 @dataclass(frozen=True)
@@ -153,7 +159,7 @@ def read_outcome(
 
     Args:
         header, blocks: the message.
-        grid, segments: of the request; no segments when it started from nothing.
+        grid, segments: the request's ``grid`` and ``kept``; no segments when it started from nothing.
 
     Raises:
         InputError: when it cannot be one, or not that of such a request.

@@ -55,7 +55,7 @@ class InputSection(VTKObservationMixin):
             wanted: identifiers of the segments to tick, as long as it is the same segmentation and model.
         """
         takes_mask = workflow is None or workflow.takes_mask
-        for widget in (self._ui.segmentationLabel, self._ui.segmentationSelector, self._ui.limitsBox):
+        for widget in (self._ui.segmentationLabel, self._ui.segmentationSelector, self._ui.keepOthersCheckBox):
             widget.visible = takes_mask
         self._ui.segmentsLabel.visible = self._ui.segmentsList.visible = takes_mask and node is not None
         records = _records(node) if takes_mask else ()

@@ -11,7 +11,7 @@ import qt
 import slicer
 
 from NoisyLabelSegSlicer.model_facts import details, summary
-from NoisyLabelSegSlicer.panel.readiness import Workflow, workflows
+from NoisyLabelSegSlicer.panel.readiness import Workflow, workflow_of, workflows
 from NoisyLabelSegSlicer.panel.widgets import show_warning
 from NoisyLabelSegSlicer.translation import _
 
@@ -90,8 +90,7 @@ class ModelSection:
     @property
     def workflow(self) -> Workflow | None:
         """What the chosen model is for."""
-        kind = self.description["kind"] if self.description else ""
-        return next((workflow for workflow in workflows() if workflow.kind == kind), None)
+        return workflow_of(self.description["kind"]) if self.description else None
 
     def warn(self, text: str) -> None:
         """Say that the volume does not look like what the model was made for; an empty text says nothing."""

@@ -24,6 +24,7 @@ from NoisyLabelSegSlicer.panel.statistics_section import StatisticsSection
 from NoisyLabelSegSlicer.panel.work import Work
 from NoisyLabelSegSlicer.request import make_request
 from NoisyLabelSegSlicer.session import Session
+from NoisyLabelSegSlicer.translation import _
 from NoisyLabelSegSlicer.volumes import value_range
 
 DRAWN_ON = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
@@ -106,7 +107,9 @@ class Panel:
         self._model.warn(value_warning(model, *values) if model and values else "")
         self._inputs.show(workflow, model, chosen.segmentation, chosen.segments)
         segments = self._inputs.names if chosen.segmentation else None
-        inputs = Inputs(self._setup.complete, workflow, model, chosen.volume is not None, segments)
+        inputs = Inputs(
+            self._setup.complete, workflow, model, chosen.volume is not None, segments, chosen.roi is not None
+        )
         self._run.show(inputs, self.work.busy)
         self._open(chosen.result)
 
@@ -201,7 +204,8 @@ class Panel:
             self._run.say(str(error))
             return
         asked = request.grid
-        self.work.run(request, lambda outcome: self._add(volume, given, outcome, roi, keep_others, asked))
+        limit = roi if workflow.takes_mask else None  # else the model has looked nowhere else
+        self.work.run(request, lambda outcome: self._add(volume, given, outcome, limit, keep_others, asked))
         self._run.begin()
         self.update()
 
@@ -217,6 +221,8 @@ class Panel:
         self._unfold()
         self._parameters.result = session.result
         self._show_session()
+        if session.from_nothing and not session.review.changes:
+            return _("The model found nothing where it looked.")
         return " ".join(doubts(outcome.statistics, len(outcome.stages)))
 
 

@@ -32,8 +32,13 @@ def workflows() -> tuple[Workflow, ...]:
     return (
         Workflow("refine", _("Refine a mask"), _("Refine"), True),
         Workflow("uncertainty", _("Uncertainty of a segmentation"), _("Map the uncertainty"), True),
-        Workflow("segment", _("Segment from the weak modality"), _("Segment"), False),
+        Workflow("segment", _("Segment from the image alone"), _("Segment"), False),
     )
+
+
+def workflow_of(kind: str) -> Workflow | None:
+    """The workflow of a kind of model; None where there is none."""
+    return next((workflow for workflow in workflows() if workflow.kind == kind), None)
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ class Inputs:
         workflow: that of the chosen model; None without a model.
         model: the model's description; None without a model.
         segments: names of the ticked segments; None without a segmentation.
+        has_roi: whether there is a region of interest.
     """
 
     ready: bool
@@ -52,6 +58,7 @@ class Inputs:
     model: Mapping[str, Any] | None
     has_volume: bool
     segments: Sequence[str] | None
+    has_roi: bool
 
 
 def missing(inputs: Inputs) -> str:
@@ -94,10 +101,13 @@ def model_at_first(
         values: the volume's smallest and largest; None without a volume.
     """
 
-    def suits(model: Mapping[str, Any]) -> tuple[bool, bool, bool]:
+    def suits(model: Mapping[str, Any]) -> tuple[bool, ...]:
+        workflow = workflow_of(model["kind"])
         named = {name.casefold() for name in _structures(model)} & {segment.casefold() for segment in segments}
+        fits = values is not None and not value_warning(model, *values)
+        usable = workflow is not None and workflow.takes_mask == bool(segments)
         # A model of one structure takes a segment of any name.
-        return bool(named), values is not None and not value_warning(model, *values), len(model["labels"]) == 1
+        return bool(named), fits, usable, len(model["labels"]) == 1
 
     # Of equals max takes the first.
     return str(max(models, key=suits)["name"]) if models else ""
@@ -122,4 +132,11 @@ def hint(inputs: Inputs) -> str:
         return _("No segmentation is chosen. Without one the volume should already be cropped to the structure.")
     if inputs.workflow is not None and inputs.workflow.kind == "uncertainty" and inputs.segments is None:
         return _("No segmentation is chosen. With one you also see which of its labels look wrong.")
+    if inputs.workflow is not None and not inputs.workflow.takes_mask and not inputs.has_roi:
+        return _("The whole volume will be looked at: a box (markups ROI) under Input › Limits makes it quicker.")
     return ""
+
+
+def goes_by_stages(inputs: Inputs) -> bool:
+    """Whether it matters how many stages are allowed."""
+    return inputs.workflow is None or inputs.workflow.kind == "refine"

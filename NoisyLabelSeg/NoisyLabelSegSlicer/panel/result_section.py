@@ -37,9 +37,11 @@ class ResultSection:
 
     def show(self, session: Session | None) -> None:
         """Show a result, from its last stage on; or that there is none."""
-        if session is not None and session is not self._session:
-            session.show_changes(self._ui.showChangesCheckBox.checked)
+        another = session is not self._session
         self._session = session
+        if another:
+            self._show_changes(self._ui.showChangesCheckBox.checked)
+        self._show_what_applies(session)
         for widget in (self._ui.stageSlider, self._ui.showChangesCheckBox, self._ui.useStageButton):
             widget.enabled = session is not None
         stages = session.stages if session else 1
@@ -50,6 +52,15 @@ class ResultSection:
         notes = [made_by(session.provenance), *session.notes] if session else []
         self._ui.notesText.setPlainText(bullets([note for note in notes if note]) or _("There is no result yet."))
         self._label()
+
+    def _show_what_applies(self, session: Session | None) -> None:
+        """Where no mask was given nothing has changed, and a single stage is the result."""
+        changed = session is None or not session.from_nothing
+        staged = changed or (session is not None and session.stages > 1)
+        for widget in (self._ui.showChangesCheckBox, self._ui.changesLegendLabel):
+            widget.visible = changed
+        for widget in (self._ui.stageSlider, self._ui.stageLabel, self._ui.useStageButton):
+            widget.visible = staged
 
     def refresh(self) -> None:
         """Colour the changes anew: the result may have been drawn in meanwhile, in another module."""
@@ -62,7 +73,8 @@ class ResultSection:
 
     def _label(self) -> None:
         stage, session = self._ui.stageSlider.value, self._session
-        self._ui.stageLabel.text = stage_text(stage, session.stages) if session else ""
+        text = stage_text(stage, session.stages, from_nothing=session.from_nothing) if session else ""
+        self._ui.stageLabel.text = text
         self._ui.useStageButton.enabled = session is not None and stage != session.review.stage
 
     def _show_stage(self, stage: int) -> None:
@@ -73,7 +85,7 @@ class ResultSection:
 
     def _show_changes(self, on: bool) -> None:
         if self._session:
-            self._session.show_changes(on)
+            self._session.show_changes(on and not self._session.from_nothing)
 
     def _use_stage(self) -> None:
         if self._session:

@@ -79,9 +79,7 @@ class ReviewSection:
         if session and keys == self._listed:
             self._update(session)
         else:
-            names = session.names if session else []
-            head = headings(session.review, names) if session else []
-            tables.fill(table, head, rows(session.review, names, session.slice_of) if session else [], keys)
+            tables.fill(table, *(_content(session) if session else ([], [])), keys)
             table.setSortingEnabled(True)
         table.blockSignals(blocked)
         self._listed = keys
@@ -104,7 +102,8 @@ class ReviewSection:
         ui.undoButton.enabled = review is not None and review.can_undo
         ui.redoButton.enabled = review is not None and review.can_redo
         seen = sum(review.is_reviewed(key) for key in self._listed) if review else 0
-        ui.reviewCounterLabel.text = reviewed_text(seen, len(self._listed)) if review else ""
+        nothing = self._session is not None and self._session.from_nothing
+        ui.reviewCounterLabel.text = reviewed_text(seen, len(self._listed), from_nothing=nothing) if review else ""
 
     def _selected(self) -> list[str]:
         table = self._ui.reviewTable
@@ -177,6 +176,13 @@ class ReviewSection:
         if self._session and (path := ask_for_csv(_("Save the review"), f"{self._session.result.GetName()} review")):
             with problems_shown():
                 self._session.save_csv(path)
+
+
+def _content(session: Session) -> tuple[list[tables.Heading], tables.Rows]:
+    """The headings and rows of a result's review."""
+    names, nothing = session.names, session.from_nothing
+    found = rows(session.review, names, session.slice_of, from_nothing=nothing)
+    return headings(session.review, names, from_nothing=nothing), found
 
 
 def _shortcut(key: str, action: Callable[[], None], fallback: Any) -> qt.QShortcut:

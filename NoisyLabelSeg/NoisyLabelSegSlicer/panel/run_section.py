@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from NoisyLabelSegSlicer.client import Progress
-from NoisyLabelSegSlicer.panel.readiness import Inputs, hint, missing, verb
+from NoisyLabelSegSlicer.panel.readiness import Inputs, goes_by_stages, hint, missing, verb
 from NoisyLabelSegSlicer.panel.texts import device_text, progress_text
 from NoisyLabelSegSlicer.panel.widgets import show_warning
 from NoisyLabelSegSlicer.translation import _
@@ -42,6 +42,7 @@ class RunSection:
         self._ui.runButton.text = verb(inputs)
         self._ui.runButton.enabled = not lacking and not busy
         self._ui.runButton.toolTip = lacking or verb(inputs)
+        self._ui.stagesLabel.visible = self._ui.stagesSpinBox.visible = goes_by_stages(inputs)
         self._ui.cancelButton.enabled = busy
         self._ui.progressBar.visible = busy
         if not busy:

@@ -9,6 +9,7 @@ import slicer
 
 from NoisyLabelSegSlicer.panel import tables
 from NoisyLabelSegSlicer.panel.files import ask_for_csv, write_csv
+from NoisyLabelSegSlicer.panel.statistics_columns import cells, headings
 from NoisyLabelSegSlicer.panel.widgets import problems_shown
 from NoisyLabelSegSlicer.session import Session
 from NoisyLabelSegSlicer.statistics import Row
@@ -45,7 +46,9 @@ class StatisticsSection:
         # Nobody waits for what is not shown.
         if not self._ui.statisticsSection.collapsed:
             rows = self._session.statistics_rows() if self._session else []
-            tables.fill(self._ui.statisticsTable, _headings(), [_cells(row) for row in rows])
+            nothing = self._session is not None and self._session.from_nothing
+            content = [cells(row, from_nothing=nothing) for row in rows]
+            tables.fill(self._ui.statisticsTable, headings(from_nothing=nothing), content)
             tables.fit(self._ui.statisticsTable)
 
     def _copy(self) -> None:
@@ -55,25 +58,3 @@ class StatisticsSection:
         if self._session and (path := ask_for_csv(_("Save the statistics"), self._session.result.GetName())):
             with problems_shown():
                 write_csv(path, list(Row.__annotations__), self._session.statistics_rows())
-
-
-def _headings() -> list[tables.Heading]:
-    return [
-        (_("Segment"), ""),
-        (_("Before, mm³"), _("Volume of the given mask")),
-        (_("After, mm³"), _("Volume of the result")),
-        (_("Dice"), _("Overlap of result and given mask: 1 is the same")),
-        (_("HD95, mm"), _("95 % of both surfaces are nearer than this to the other one")),
-    ]
-
-
-def _cells(row: Row) -> list[tables.Cell]:
-    """As a person reads it; the file has all digits."""
-    dice, distance = row["dice"], row["hd95_mm"]
-    return [
-        row["segment"],
-        round(row["volume_before_mm3"], 1),
-        round(row["volume_after_mm3"], 1),
-        None if dice is None else round(dice, 3),
-        None if distance is None else round(distance, 2),
-    ]

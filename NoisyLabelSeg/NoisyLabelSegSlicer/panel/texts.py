@@ -32,10 +32,10 @@ def device_text(device: str) -> str:
     return device.upper() if device == "cpu" else device
 
 
-def stage_text(stage: int, stages: int) -> str:
-    """Which of 0 (the given mask) to ``stages`` is shown."""
+def stage_text(stage: int, stages: int, *, from_nothing: bool = False) -> str:
+    """Which of 0 (the given mask, or nothing) to ``stages`` is shown."""
     if stage == 0:
-        return _("given mask")
+        return _("nothing") if from_nothing else _("given mask")
     return _("stage {stage} of {stages}").format(stage=stage, stages=stages)
 
 
@@ -50,10 +50,10 @@ def made_by(provenance: Mapping[str, Any]) -> str:
         return ""
 
 
-def reviewed_text(reviewed: int, changes: int) -> str:
+def reviewed_text(reviewed: int, changes: int, *, from_nothing: bool = False) -> str:
     """How far the review has come."""
     if not changes:
-        return _("Nothing was changed.")
+        return _("Nothing was found.") if from_nothing else _("Nothing was changed.")
     return _("reviewed {reviewed} of {changes}").format(reviewed=reviewed, changes=changes)
 
 
