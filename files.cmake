@@ -7,6 +7,7 @@ set(LIBRARY_SCRIPTS
   NoisyLabelSegLib/batch.py
   NoisyLabelSegLib/bundle/__init__.py
   NoisyLabelSegLib/bundle/description.py
+  NoisyLabelSegLib/bundle/expectations.py
   NoisyLabelSegLib/bundle/fitness.py
   NoisyLabelSegLib/bundle/folder.py
   NoisyLabelSegLib/bundle/importing.py
@@ -28,12 +29,14 @@ set(LIBRARY_SCRIPTS
   NoisyLabelSegLib/commands/uncertainty.py
   NoisyLabelSegLib/commands/worker.py
   NoisyLabelSegLib/correction_pairs.py
+  NoisyLabelSegLib/dicom_series.py
   NoisyLabelSegLib/errors.py
   NoisyLabelSegLib/exchange.py
   NoisyLabelSegLib/files.py
   NoisyLabelSegLib/grid.py
   NoisyLabelSegLib/images.py
   NoisyLabelSegLib/inference/__init__.py
+  NoisyLabelSegLib/inference/acquisition.py
   NoisyLabelSegLib/inference/checks.py
   NoisyLabelSegLib/inference/frame.py
   NoisyLabelSegLib/inference/layout.py
@@ -100,6 +103,7 @@ set(LIBRARY_SCRIPTS
   NoisyLabelSegLib/sample_data.py
   NoisyLabelSegLib/segmentations.py
   NoisyLabelSegLib/segmenting.py
+  NoisyLabelSegLib/straightening.py
   NoisyLabelSegLib/structures.py
   NoisyLabelSegLib/summary.py
   NoisyLabelSegLib/suspects.py

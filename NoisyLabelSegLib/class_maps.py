@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import combinations
 from typing import Any
@@ -19,13 +19,10 @@ from NoisyLabelSegLib.inference.layout import times
 from NoisyLabelSegLib.inference.model import Model
 from NoisyLabelSegLib.inference.predictor import Predictor
 from NoisyLabelSegLib.inference.preprocessing import Prepared
-from NoisyLabelSegLib.methods.affinity_umamba import Uncertainty, branches_of, uncertainty_of
+from NoisyLabelSegLib.methods.affinity_umamba import Uncertainty, branches_of, temperature_of_each, uncertainty_of
 from NoisyLabelSegLib.outcome import Map, MapName
 from NoisyLabelSegLib.progress import Progress, Step
 from NoisyLabelSegLib.regions import Region
-
-Temperatures = Callable[[int], Sequence[float]]
-"""Maps the number of a network's branches to the temperature of each."""
 
 
 def flips_of(mirror: Sequence[int], wanted: bool, description: ModelDescription) -> list[tuple[int, ...]]:
@@ -46,13 +43,13 @@ def class_probabilities(
     prepared: Prepared,
     model: Model,
     predictor: Predictor,
-    temperatures: Temperatures,
+    temperatures: Sequence[float],
     flips: Sequence[tuple[int, ...]],
     progress: Progress,
 ) -> Tensor:
     """The branches' calibrated probabilities, their mean over the flips, ``B(kN)HW[D]``.
 
-    Slices are the batch of a 2D network, the volume is one item of a 3D one.
+    Slices are the batch of a 2D network, the volume is one item of a 3D one; one temperature holds for all branches.
     """
     image = torch.from_numpy(prepared.image)
     inputs = image.transpose(0, 1) if model.preprocessing.dimensions == 2 else image[None]
@@ -67,9 +64,9 @@ def class_probabilities(
     return mean.div_(len(flips)) if len(flips) > 1 else mean
 
 
-def _calibrated(logits: Tensor, classes: int, temperatures: Temperatures) -> Tensor:
+def _calibrated(logits: Tensor, classes: int, temperatures: Sequence[float]) -> Tensor:
     branches = branches_of(logits, classes)
-    heats = temperatures(len(branches))
+    heats = temperature_of_each(temperatures, len(branches))
     return torch.cat([torch.softmax(part / t, dim=1) for part, t in zip(branches, heats, strict=True)], dim=1)
 
 
@@ -121,6 +118,13 @@ def edge_remarks(frame: Frame, masks: Sequence[Region], names: Sequence[str]) ->
                 "beyond it: run again without labels, or with labels that hold all of it."
             )
     return notes
+
+
+def temperature_remarks(temperature: float) -> list[str]:
+    """Whether probabilities are not the network's own."""
+    if temperature == 1:
+        return []
+    return [f"Probabilities were calibrated on validation data (temperature {temperature:.3g})."]
 
 
 def size_remarks(prepared: Prepared) -> list[str]:

@@ -19,30 +19,26 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from .dicom_series import read_series
 from .errors import InputError
 from .grid import Grid
 
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
-
-_POSITION, _ORIENTATION, _MODALITY = "0020|0032", "0020|0037", "0008|0060"
-_LOAD_IN_SLICER = (
-    "load the series in 3D Slicer's DICOM module with acquisition geometry regularization, "
-    "harden the volume's transform and save it as .nrrd"
-)
 
 
 def read_image(path: str | Path) -> sitk.Image:
     """Read a 3D scalar image from a .nii, .nii.gz, .nrrd, .mha or .mhd file or from a folder with one DICOM series.
 
     A 2D image becomes a 3D image with one slice. Spacing, origin and direction are those of the file. Of a folder with
-    several series the one with the most files is read. A tilted gantry, unevenly spaced or missing slices are refused:
-    a `SimpleITK.Image` cannot express them, and resampling in silence would put the result on another grid.
+    several series the one with the most files is read. Slices of a tilted gantry or at uneven distances, which a
+    `SimpleITK.Image` cannot express, are resampled: see `straightening`, and `dicom_series.resampling_note`, which says
+    so. Series with missing slices are refused.
 
     Raises:
         InputError: missing, damaged or unsupported file; 4D, vector (RGB) or complex voxels; ambiguous series.
     """
     path = Path(path)
-    image = _read_series(path) if path.is_dir() else read_file(path)
+    image = _read_folder(path) if path.is_dir() else read_file(path)
     components = image.GetNumberOfComponentsPerPixel()
     if components > 1:
         raise InputError(
@@ -69,6 +65,11 @@ def read_file(path: Path) -> sitk.Image:
             _require_sound_nifti(path, reader)
         image = reader.Execute()
     return _as_real_3d(image, path)
+
+
+def _read_folder(folder: Path) -> sitk.Image:
+    with _readable(folder):
+        return _as_real_3d(read_series(folder), folder)
 
 
 def _as_real_3d(image: sitk.Image, path: Path) -> sitk.Image:
@@ -133,71 +134,6 @@ def _require_sound_nifti(path: Path, reader: sitk.ImageFileReader) -> None:
         raise EOFError(f"{found} of {size} bytes")
     if bad:
         raise InputError(f"{path} has {bad} voxels that are not a number or infinite: replace them before use.")
-
-
-def _read_series(folder: Path) -> sitk.Image:
-    files = _largest_series(folder)
-    with _readable(folder):
-        if len(files) == 1:
-            return _as_real_3d(sitk.ReadImage(files[0]), folder)
-        reader = sitk.ImageSeriesReader()
-        reader.SetFileNames(files)
-        reader.MetaDataDictionaryArrayUpdateOn()
-        image = reader.Execute()
-    _require_regular_slices(reader, len(files), image, folder)
-    return image
-
-
-def _largest_series(folder: Path) -> tuple[str, ...]:
-    """The files, in order, of the image series with the most of them."""
-    series: dict[str, tuple[str, ...]] = {}
-    with _readable(folder):
-        for uid in sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)):
-            files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid)
-            header = sitk.ImageFileReader()
-            header.SetFileName(files[0])
-            header.ReadImageInformation()
-            if not (header.HasMetaDataKey(_MODALITY) and header.GetMetaData(_MODALITY).strip() == "SEG"):
-                series[uid] = files
-    if not series:
-        raise InputError(f"{folder} holds no DICOM images: give the folder that directly contains the slices.")
-    most = max(map(len, series.values()))
-    largest = [uid for uid, files in series.items() if len(files) == most]
-    if len(largest) > 1:
-        raise InputError(
-            f"{folder} holds {len(largest)} DICOM series of {most} files each ({', '.join(largest)}): "
-            "put the one to use in a folder of its own."
-        )
-    return series[largest[0]]
-
-
-def _require_regular_slices(reader: sitk.ImageSeriesReader, count: int, image: sitk.Image, folder: Path) -> None:
-    """InputError unless the slices are parallel, evenly spaced (to a tenth) and stacked straight (to half a pixel)."""
-    positions = _dicom_numbers(reader, count, _POSITION, 3, folder)
-    orientations = _dicom_numbers(reader, count, _ORIENTATION, 6, folder)
-    if np.abs(orientations - orientations[0]).max() > 1e-3:
-        raise InputError(f"{folder} mixes slices of different orientation: keep one orientation per folder.")
-    normal = np.cross(orientations[0, :3], orientations[0, 3:])
-    offsets = positions - positions[0]
-    heights = offsets @ normal
-    steps = np.diff(heights)
-    if np.abs(steps).min() < 1e-3:
-        raise InputError(f"{folder} has several slices at one position: keep one time point or phase per folder.")
-    problems = []
-    if np.linalg.norm(offsets - np.outer(heights, normal), axis=1).max() > 0.5 * min(image.GetSpacing()[:2]):
-        problems.append("a tilted gantry (slices shifted against each other)")
-    if np.abs(steps - steps.mean()).max() > 0.1 * abs(steps.mean()):
-        problems.append(f"uneven slice spacing ({np.abs(steps).min():.4g} to {np.abs(steps).max():.4g} mm)")
-    if problems:
-        raise InputError(f"{folder} has {' and '.join(problems)}: {_LOAD_IN_SLICER}.")
-
-
-def _dicom_numbers(reader: sitk.ImageSeriesReader, count: int, tag: str, length: int, folder: Path) -> np.ndarray:
-    """One row of numbers a slice: (count, length)."""
-    try:
-        return np.array([reader.GetMetaData(i, tag).split("\\") for i in range(count)], float).reshape(count, length)
-    except (RuntimeError, ValueError) as error:
-        raise InputError(f"{folder} has DICOM slices without position or orientation: {_LOAD_IN_SLICER}.") from error
 
 
 def require_finite(voxels: sitk.Image | NDArray[Any], what: str, start: Sequence[int] = (0, 0, 0)) -> None:

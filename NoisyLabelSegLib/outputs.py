@@ -13,9 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from NoisyLabelSegLib.dicom_series import resampling_note
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.exchange import Write, write_together
-from NoisyLabelSegLib.images import SUFFIXES
+from NoisyLabelSegLib.images import SUFFIXES, save_file
 from NoisyLabelSegLib.result import Result
 from NoisyLabelSegLib.segmentations import write_segmentation
 
@@ -51,7 +52,8 @@ class Outputs:
 
     def paths(self) -> list[Path]:
         """Every file that may be written or removed, the result first."""
-        others = (*(self.stages() if self.all_stages else ()), self.report, self.figures, *self.leftovers)
+        stages = self.stages() if self.all_stages else ()
+        others = (*stages, self.resampled, self.report, self.figures, *self.leftovers)
         return list(dict.fromkeys([self.segmentation, *(path for path in others if path)]))
 
     def stages(self) -> list[Path]:
@@ -60,9 +62,18 @@ class Outputs:
 
     def stage(self, number: int) -> Path:
         """The file of one stage."""
+        stem, suffix = self._stem_and_suffix()
+        return self.segmentation.with_name(f"{stem}_stage{number}{suffix}")
+
+    @property
+    def resampled(self) -> Path:
+        """The file of the image itself, where it had to be resampled: the result lies on no other image's grid."""
+        return self.segmentation.with_name(f"{self._stem_and_suffix()[0]}_resampled.nrrd")
+
+    def _stem_and_suffix(self) -> tuple[str, str]:
         name = self.segmentation.name
-        suffix = _suffix(name, SEGMENTATION_SUFFIXES)
-        return self.segmentation.with_name(f"{name[: -len(suffix)]}_stage{number}{name[-len(suffix) :]}")
+        length = len(name) - len(_suffix(name, SEGMENTATION_SUFFIXES))
+        return name[:length], name[length:]
 
     def check(self, inputs: Iterable[Path]) -> None:
         """Find out before the computation whether everything can be written.
@@ -90,6 +101,8 @@ class Outputs:
         if self.all_stages:
             wanted += [(self.stage(number), number) for number in range(1, len(result.stages))]
         jobs: dict[Path, Write] = {path: partial(_write_stage, result, number) for path, number in wanted}
+        if resampling_note(result.image):
+            jobs[self.resampled] = partial(save_file, image=result.image)
         if self.report:
             jobs[self.report] = partial(write_report, result)
         if self.figures:

@@ -11,6 +11,7 @@ from dataclasses import replace
 import SimpleITK as sitk
 
 from NoisyLabelSegLib.assembly import assemble
+from NoisyLabelSegLib.dicom_series import resampling_note
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.grid import Grid
 from NoisyLabelSegLib.images import same_grid
@@ -20,7 +21,7 @@ from NoisyLabelSegLib.outcome import Outcome
 from NoisyLabelSegLib.part import Part
 from NoisyLabelSegLib.progress import Progress, silent
 from NoisyLabelSegLib.refinement import RefineSettings, refine_part
-from NoisyLabelSegLib.regions import NOTHING, Region, joined, masks_of
+from NoisyLabelSegLib.regions import Region, masks_of, together
 from NoisyLabelSegLib.result import Maps, Result
 from NoisyLabelSegLib.segmentations import Segmentation
 from NoisyLabelSegLib.segmenting import SegmentSettings, segment_part
@@ -68,7 +69,7 @@ def refine(
         probabilities=Maps(image, {found.segment: found for found in outcome.maps}),
         statistics=outcome.statistics,
         provenance=outcome.provenance,
-        notes=(*outcome.notes, *remarks),
+        notes=(*outcome.notes, *_with_resampling(image, remarks)),
         slice_axis=outcome.slice_axis,
     )
 
@@ -124,7 +125,7 @@ def segment(
     remarks: list[str] = []
     if roi is not None:
         given, remarks = on_grid(roi, image)
-        region = joined(masks_of(given), dict.fromkeys(range(len(given.segments)), 1)) if given.segments else NOTHING
+        region = together(masks_of(given))
     outcome = segment_part(_part_of(image, channels), region, model, settings, progress)
     return _with_maps(image, outcome, remarks)
 
@@ -144,12 +145,17 @@ def _with_maps(image: sitk.Image, outcome: Outcome, remarks: Sequence[str]) -> R
         probabilities=Maps(image, {found.segment: found for found in outcome.maps if found.segment}),
         statistics=outcome.statistics,
         provenance=outcome.provenance,
-        notes=(*dict.fromkeys([*outcome.notes, *remarks]),),
+        notes=(*dict.fromkeys([*outcome.notes, *_with_resampling(image, remarks)]),),
         slice_axis=outcome.slice_axis,
         maps=Maps(image, {found.name: found for found in outcome.maps if not found.segment}),
         suspects=outcome.suspects,
         regions=outcome.regions,
     )
+
+
+def _with_resampling(image: sitk.Image, remarks: Sequence[str]) -> list[str]:
+    note = resampling_note(image)
+    return [note, *remarks] if note else [*remarks]
 
 
 def from_nothing(image: sitk.Image, model: Model) -> Segmentation:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from NoisyLabelSegLib.assembly import settle
 from NoisyLabelSegLib.grid import Grid
+from NoisyLabelSegLib.inference.acquisition import acquisition_remarks
 from NoisyLabelSegLib.inference.checks import check_part, mask_remarks, require_kind
 from NoisyLabelSegLib.inference.model import Model
 from NoisyLabelSegLib.inference.predictor import Predictor
@@ -23,7 +24,7 @@ from NoisyLabelSegLib.part import Part
 from NoisyLabelSegLib.progress import Progress, Step, silent
 from NoisyLabelSegLib.progression import doubts, extensions, statistics
 from NoisyLabelSegLib.provenance import provenance
-from NoisyLabelSegLib.regions import NOTHING, Region, joined, overlap
+from NoisyLabelSegLib.regions import NOTHING, Region, joined, overlap, union
 from NoisyLabelSegLib.restoring import restore_labels
 from NoisyLabelSegLib.segmentations import Segment, identifiers
 from NoisyLabelSegLib.structures import Task, segments_of, structure_remarks, tasks_of, with_the_models_name
@@ -94,6 +95,7 @@ def refine_part(
         _run(part, joined(masks, task.values), task, model, predictor, arguments, share, keep=len(tasks) > 1)
         for task, share in zip(tasks, _shares_of(progress, names, tasks), strict=True)
     ]
+    notes += acquisition_remarks(part, union(run.prepared.frame.box for run in runs), description)
     stages, remarks = _all_stages(names, masks, runs)
     remarks = [note for run in runs for note in run.prepared.notes] + remarks
     slice_axis = runs[0].prepared.slice_axis

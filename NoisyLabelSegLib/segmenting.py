@@ -8,9 +8,18 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
+from scipy.ndimage import binary_dilation
 
-from NoisyLabelSegLib.class_maps import class_probabilities, flips_of, maps_of, on_the_images_grid, size_remarks
+from NoisyLabelSegLib.class_maps import (
+    class_probabilities,
+    flips_of,
+    maps_of,
+    on_the_images_grid,
+    size_remarks,
+    temperature_remarks,
+)
 from NoisyLabelSegLib.errors import InputError
+from NoisyLabelSegLib.inference.acquisition import acquisition_remarks
 from NoisyLabelSegLib.inference.checks import check_part, require_kind
 from NoisyLabelSegLib.inference.model import Model
 from NoisyLabelSegLib.inference.preprocessing import prepare_part
@@ -71,14 +80,15 @@ def segment_part(
     around = NOTHING if roi is None else roi
     prepared = prepare_part(part, Region(around.box, around.values.astype(np.uint8)), model.preprocessing)
     predictor = model.predictor(notes.append)
-    probabilities = class_probabilities(prepared, model, predictor, arguments.temperatures_of, flips, progress)
+    probabilities = class_probabilities(prepared, model, predictor, arguments.temperatures, flips, progress)
     found = on_the_images_grid(prepared.frame, probabilities)
     segments = segments_of(description)
     values = [segment.label for segment in segments]
     masks = [Region(prepared.frame.box, found.labels[0].numpy() == value) for value in values]
     names = [segment.name for segment in segments]
-    notes += size_remarks(prepared)
+    notes += [*acquisition_remarks(part, prepared.frame.box, description), *size_remarks(prepared)]
     kept = list(_kept(masks, names, roi, arguments.smallest_mm3 / prod(part.grid.spacing), notes))
+    notes += temperature_remarks(arguments.temperatures[0])
     stages = (tuple(NOTHING for _ in segments), tuple(kept))
     rows = tuple(statistics(names, stages, part.grid.spacing, from_nothing=True))
     settled = {"mirror": settings.mirror, "region_of_interest": roi is not None}
@@ -100,7 +110,12 @@ def _kept(
     for mask, name in zip(masks, names, strict=True):
         inside = mask.values if roi is None else mask.values & (roi.cut(mask.box) > 0)
         larger, removed = method.without_small_objects(inside, least_voxels)
+        if roi is not None and (binary_dilation(larger) & mask.values & ~inside).any():
+            notes.append(
+                f"What was found of '{name}' goes on beyond the region of interest and was cut there: enlarge the "
+                "region to have all of it."
+            )
         if removed:
-            objects = "one object" if removed == 1 else f"{removed:,} objects"
-            notes.append(f"Of '{name}' {objects} too small to be trusted by this model were left out.")
+            objects, were = ("one object", "was") if removed == 1 else (f"{removed:,} objects", "were")
+            notes.append(f"Of '{name}' {objects} too small to be trusted by this model {were} left out.")
         yield Region(mask.box, larger)

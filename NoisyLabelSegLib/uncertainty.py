@@ -20,9 +20,11 @@ from NoisyLabelSegLib.class_maps import (
     maps_of,
     on_the_images_grid,
     size_remarks,
+    temperature_remarks,
 )
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.grid import Grid
+from NoisyLabelSegLib.inference.acquisition import acquisition_remarks
 from NoisyLabelSegLib.inference.checks import check_part, mask_remarks, require_kind
 from NoisyLabelSegLib.inference.model import Model
 from NoisyLabelSegLib.inference.preprocessing import Frame, Prepared, prepare_part
@@ -95,12 +97,13 @@ def map_uncertainty_part(
     notes += given.remarks(part.grid, description, asked=bool(segments))
     prepared = prepare_part(part, given.labels, model.preprocessing)
     predictor = model.predictor(notes.append)
-    branches = class_probabilities(prepared, model, predictor, arguments.temperatures_of, flips, progress)
+    branches = class_probabilities(prepared, model, predictor, arguments.temperatures, flips, progress)
     frame = prepared.frame
     found = on_the_images_grid(frame, branches[:, : model.classes])
     maps = maps_of(frame, found, list(zip(identifiers(given.segments), given.values, strict=True)))
     stages = (given.masks, _masks(frame, found, given))
     rows = tuple(given.compared(statistics(given.names, stages, part.grid.spacing, from_nothing=not given.labelled)))
+    notes += acquisition_remarks(part, frame.box, description)
     notes += [*edge_remarks(frame, stages[-1], given.names), *size_remarks(prepared)]
     suspects: tuple[Mapping[str, Any], ...] = ()
     regions: list[Suspect] = []
@@ -109,8 +112,7 @@ def map_uncertainty_part(
         maps += (Map("suspect", "", score, 0, 1),)
         suspects = tuple(_row(rank, region, given, part.grid) for rank, region in enumerate(regions[:MOST_SUSPECTS], 1))
         notes += _number_of(regions)
-    if (temperature := arguments.temperatures[0]) != 1:
-        notes.append(f"Probabilities were calibrated on validation data (temperature {temperature:.3g}).")
+    notes += temperature_remarks(arguments.temperatures[0])
     settled = {"mirror": settings.mirror, "segments": list(settings.segments)}
     origin = provenance(description, settled, predictor.device, time.monotonic() - started)
     return Outcome(

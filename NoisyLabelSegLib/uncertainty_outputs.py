@@ -14,6 +14,7 @@ from typing import Any
 
 import SimpleITK as sitk
 
+from NoisyLabelSegLib.dicom_series import resampling_note
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.exchange import Write, write_together
 from NoisyLabelSegLib.images import save_file
@@ -25,6 +26,7 @@ from NoisyLabelSegLib.uncertainty_summary import structures_of
 
 PROBABILITY = "probability_"
 SEGMENTATION, FIGURES, REPORT, SUSPECTS = "segmentation.seg.nrrd", "figures.json", "report.html", "suspects.csv"
+RESAMPLED = "image_resampled.nrrd"
 MAPS = ("entropy", "confidence", "suspect")
 COLUMNS = (
     *("rank", "score", "given", "suggested", "voxels", "volume_mm3"),
@@ -62,7 +64,7 @@ class UncertaintyOutputs:
 
     def _known(self) -> list[Path]:
         """Every file that may be there from an earlier result or is always written."""
-        names = [SEGMENTATION, *map(_map_file, MAPS), FIGURES, REPORT, SUSPECTS]
+        names = [SEGMENTATION, *map(_map_file, MAPS), FIGURES, REPORT, SUSPECTS, RESAMPLED]
         return [self.folder / name for name in [*names, *_earlier_probabilities(self.folder / FIGURES)]]
 
     def write(self, result: Result) -> list[Path]:
@@ -77,6 +79,8 @@ class UncertaintyOutputs:
         jobs |= {_map_file(name): partial(_write_map, result.maps, name) for name in result.maps}
         for name, segment in zip(_file_names(result), result.probabilities, strict=True):
             jobs[name] = partial(_write_map, result.probabilities, segment)
+        if resampling_note(result.image):
+            jobs[RESAMPLED] = partial(save_file, image=result.image)
         if "suspect" in result.maps:
             jobs[SUSPECTS] = partial(_write_suspects, result.suspects)
         probabilities = [name for name in jobs if name.startswith(PROBABILITY)]

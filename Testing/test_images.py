@@ -145,8 +145,8 @@ def test_a_dicom_folder_is_read_in_order_of_position(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("positions", "sentence"),
     [
-        ([(0, 0, 0), (0, 0, 2), (0, 0, 4), (0, 0, 9)], "uneven slice spacing"),
-        ([(0, 0, 0), (0, 1, 2), (0, 2, 4)], "tilted gantry"),
+        ([(0, 0, 0), (0, 0, 2), (0, 0, 4), (0, 0, 10)], "uneven slice spacing"),
+        ([(0, 0, 0), (0, 3, 2), (0, 6, 4)], "tilted gantry"),
         ([(0, 0, 0), (0, 0, 0), (0, 0, 2)], "one position"),
     ],
 )

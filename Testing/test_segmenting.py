@@ -96,6 +96,19 @@ def test_nothing_is_found_outside_of_the_region_of_interest(
         segment(image, Segmentation(make_image(0 * roi), ()), model)
 
 
+@ALL
+def test_what_the_region_of_interest_cuts_is_told(
+    scene: tuple[sitk.Image, NDArray[Any]], make_image: MakeImage, make_model: MakeModel, preprocessing: Preprocessing
+) -> None:
+    image, _ = scene
+    model = of_kind(make_model(Bright(), preprocessing), "segment", "weak_to_strong")
+    for last, cut in ((44, False), (33, True)):
+        roi = np.zeros(SHAPE, np.uint8)
+        roi[1:17, 8:30, 20:last] = 1
+        notes = segment(image, Segmentation(make_image(roi), (Segment("here", 1),)), model).notes
+        assert any("was cut there" in note for note in notes) == cut
+
+
 def test_what_is_too_small_is_left_out_and_counted(
     scene: tuple[sitk.Image, NDArray[Any]], make_model: MakeModel
 ) -> None:

@@ -13,6 +13,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from NoisyLabelSegLib.bundle import (
     UNWRITTEN,
     Bundle,
+    ExpectedAcquisition,
     ExpectedIntensity,
     Label,
     ModelDescription,
@@ -47,6 +48,8 @@ class Card:
     not_for: str
     text: str
     quality: tuple[Quality, ...] = field(default=())
+    expected_acquisition: ExpectedAcquisition = field(default_factory=ExpectedAcquisition)
+    expected_channels: tuple[ExpectedIntensity, ...] = ()
 
 
 def read_card(path: Path) -> Card:

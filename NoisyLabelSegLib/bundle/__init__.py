@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from NoisyLabelSegLib.bundle.description import (
     UNWRITTEN,
+    ExpectedAcquisition,
     ExpectedIntensity,
     Label,
     ModelDescription,
@@ -30,6 +31,7 @@ __all__ = [
     "UNWRITTEN",
     "BrokenBundle",
     "Bundle",
+    "ExpectedAcquisition",
     "ExpectedIntensity",
     "Label",
     "ModelDescription",

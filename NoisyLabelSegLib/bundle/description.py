@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from NoisyLabelSegLib.bundle.expectations import (
+    AIR,
+    EVERYTHING,
+    ExpectedAcquisition,
+    ExpectedIntensity,
+    remark_on_channel,
+    remark_on_image,
+    remark_on_order,
+    require,
+)
 from NoisyLabelSegLib.bundle.strict_json import convert, read_json
 from NoisyLabelSegLib.errors import InputError
 
@@ -15,11 +25,6 @@ FORMAT_VERSION = 1
 MAXIMUM_WEIGHTS_BYTES = 4 * 1024**3
 MAXIMUM_ARGUMENT = 65_536
 MAXIMUM_ARGUMENT_LENGTH = 64
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise InputError(message)
 
 
 @dataclass(frozen=True)
@@ -36,9 +41,9 @@ class Network:
 def _check_argument(value: Any, where: str) -> None:
     """Keep a stranger's arguments small enough to build a network from, on the meta device, in no time."""
     if isinstance(value, (dict, list, tuple, str)):
-        _require(len(value) <= MAXIMUM_ARGUMENT_LENGTH, f"{where} is longer than {MAXIMUM_ARGUMENT_LENGTH}.")
+        require(len(value) <= MAXIMUM_ARGUMENT_LENGTH, f"{where} is longer than {MAXIMUM_ARGUMENT_LENGTH}.")
     if isinstance(value, (int, float)):
-        _require(abs(value) <= MAXIMUM_ARGUMENT, f"{where} must be at most {MAXIMUM_ARGUMENT}, not {value}.")
+        require(abs(value) <= MAXIMUM_ARGUMENT, f"{where} must be at most {MAXIMUM_ARGUMENT}, not {value}.")
     elif isinstance(value, dict):
         for key, item in value.items():
             _check_argument(item, f"{where}, {key[:100]}")
@@ -58,10 +63,10 @@ class Weights:
     def __post_init__(self) -> None:
         path = PurePosixPath(self.file)
         plain = not path.is_absolute() and ".." not in path.parts and not set(self.file) & set('\\:*?"<>|')
-        _require(plain, f"file must be a path inside the model's folder, not '{self.file[:200]}'.")
-        _require(path.suffix == ".safetensors", "file must be a .safetensors file.")
-        _require(0 <= self.bytes <= MAXIMUM_WEIGHTS_BYTES, f"bytes must be 0 to {MAXIMUM_WEIGHTS_BYTES}.")
-        _require(re.fullmatch("[0-9a-f]{64}", self.sha256) is not None, "sha256 must be 64 digits of 0-9 and a-f.")
+        require(plain, f"file must be a path inside the model's folder, not '{self.file[:200]}'.")
+        require(path.suffix == ".safetensors", "file must be a .safetensors file.")
+        require(0 <= self.bytes <= MAXIMUM_WEIGHTS_BYTES, f"bytes must be 0 to {MAXIMUM_WEIGHTS_BYTES}.")
+        require(re.fullmatch("[0-9a-f]{64}", self.sha256) is not None, "sha256 must be 64 digits of 0-9 and a-f.")
 
 
 UNWRITTEN = Weights("models/model.safetensors", 0, "0" * 64)
@@ -82,48 +87,13 @@ class Label:
     terminology: str
 
     def __post_init__(self) -> None:
-        _require(1 <= self.value <= 255, f"value must be a whole number from 1 to 255, not {self.value}.")
-        _require(bool(self.name.strip()), "name must not be empty.")
-        _require(all(0 <= part <= 1 for part in self.color), "color must be three numbers from 0 to 1.")
+        require(1 <= self.value <= 255, f"value must be a whole number from 1 to 255, not {self.value}.")
+        require(bool(self.name.strip()), "name must not be empty.")
+        require(all(0 <= part <= 1 for part in self.color), "color must be three numbers from 0 to 1.")
         parts = self.terminology.split("~")
         codes = parts[1:4] + parts[5:]
         valid = len(parts) == 7 and all(code.count("^") == 2 for code in codes)
-        _require(
-            not self.terminology or valid, "terminology is not a TerminologyEntry of 3D Slicer (seven parts by ~)."
-        )
-
-
-@dataclass(frozen=True)
-class ExpectedIntensity:
-    """One kind of image values that the model was made for, for a warning about another modality; None: no bound.
-
-    Attributes:
-        minimum, maximum: all values lie between them.
-        description: such as "CT in Hounsfield units"; ``unit`` such as "HU", or empty.
-        lowest_below: the image's smallest value lies below it, such as air in CT.
-    """
-
-    minimum: float | None
-    maximum: float | None
-    description: str
-    unit: str
-    lowest_below: float | None = None
-
-    def __post_init__(self) -> None:
-        known = self.minimum is not None and self.maximum is not None
-        _require(not known or self.minimum < self.maximum, "minimum must be below maximum.")  # type: ignore[operator]
-
-    def fits(self, low: float, high: float) -> bool:
-        """Whether an image whose values run from ``low`` to ``high`` is of this kind."""
-        above = self.minimum is None or low >= self.minimum
-        below = self.maximum is None or high <= self.maximum
-        return above and below and (self.lowest_below is None or low < self.lowest_below)
-
-    def __str__(self) -> str:
-        bounds = " to ".join("any" if bound is None else f"{bound:g}" for bound in (self.minimum, self.maximum))
-        unit = f" {self.unit}" if self.unit else ""
-        lowest = "" if self.lowest_below is None else f", the lowest below {self.lowest_below:g}"
-        return f"{self.description} ({bounds}{unit}{lowest})"
+        require(not self.terminology or valid, "terminology is not a TerminologyEntry of 3D Slicer (seven parts by ~).")
 
 
 @dataclass(frozen=True)
@@ -136,9 +106,7 @@ class TrainingData:
     citation: str
 
     def __post_init__(self) -> None:
-        _require(
-            not self.url or re.match("https?://", self.url) is not None, "url must begin with https:// or http://."
-        )
+        require(not self.url or re.match("https?://", self.url) is not None, "url must begin with https:// or http://.")
 
 
 @dataclass(frozen=True)
@@ -153,7 +121,7 @@ class Quality:
     unit: str | None = None
 
     def __post_init__(self) -> None:
-        _require(self.cases >= 1, f"cases must be 1 or more, not {self.cases}.")
+        require(self.cases >= 1, f"cases must be 1 or more, not {self.cases}.")
 
 
 @dataclass(frozen=True)
@@ -176,6 +144,8 @@ class ModelDescription:
         training_data: what the model has learned from.
         intended_use: one sentence; ``not_for`` one sentence.
         quality: measured figures.
+        expected_acquisition: how the images were acquired that it was made for.
+        expected_channels: the kind of values of each further channel, in their order; empty: nothing is expected.
     """
 
     format_version: int
@@ -196,16 +166,22 @@ class ModelDescription:
     intended_use: str
     not_for: str
     quality: tuple[Quality, ...]
+    expected_acquisition: ExpectedAcquisition = EVERYTHING
+    expected_channels: tuple[ExpectedIntensity, ...] = ()
 
     def __post_init__(self) -> None:
-        _require(self.format_version == FORMAT_VERSION, f"format_version must be {FORMAT_VERSION}.")
+        require(self.format_version == FORMAT_VERSION, f"format_version must be {FORMAT_VERSION}.")
         good_name = re.fullmatch("[A-Za-z0-9][A-Za-z0-9_-]{0,63}", self.name) is not None
-        _require(good_name, "name must be 1 to 64 letters, digits, '-' or '_', beginning with a letter or digit.")
-        _require(bool(self.version.strip()), "version must not be empty.")
-        _require(bool(self.licence.strip()), "licence must not be empty.")
-        _require(bool(self.labels), "labels must name at least one structure.")
+        require(good_name, "name must be 1 to 64 letters, digits, '-' or '_', beginning with a letter or digit.")
+        require(bool(self.version.strip()), "version must not be empty.")
+        require(bool(self.licence.strip()), "licence must not be empty.")
+        require(bool(self.labels), "labels must name at least one structure.")
         values = [label.value for label in self.labels]
-        _require(len(set(values)) == len(values), "labels must have different values.")
+        require(len(set(values)) == len(values), "labels must have different values.")
+        further = len(self.expected_channels)
+        require(
+            further in (0, self.channels - 1), f"expected_channels must be 0 or {self.channels - 1}, not {further}."
+        )
 
     def structure_of(self, segment: str) -> Label | None:
         """What a segment of this name is to the model: its only structure, or the one of that name or "Label <value>".
@@ -225,20 +201,27 @@ class ModelDescription:
         return found if isinstance(found, int) and found > 0 else 1
 
     def remark_on_values(self, low: float, high: float) -> str:
-        """What is to be said about an image whose values run from ``low`` to ``high``; empty when they are as expected.
+        """What is to be said about an image whose values run from ``low`` to ``high``; empty when they are expected."""
+        return remark_on_image(self.expected_intensity, low, high, self.name, self.modality)
 
-        Only the first expected kind of values is beyond doubt: the others are conversions that lost their unit.
+    def remarks_on_channels(self, ranges: Sequence[tuple[float, float]]) -> list[str]:
+        """`remark_on_values` for each channel, or that two of them look swapped.
+
+        Args:
+            ranges: lowest and highest value of each channel.
         """
-        expected = self.expected_intensity
-        fitting = [kind for kind in expected if kind.fits(low, high)]
-        if not expected or expected[0] in fitting:
-            return ""
-        if fitting:
-            return f"Taken for {fitting[0].description}: it cannot be checked that this is {self.modality}."
-        return (
-            f"The image's values run from {low:g} to {high:g}, but {self.name} was made for "
-            f"{' or '.join(map(str, expected))}: is this {self.modality}? The result may be wrong."
-        )
+        swapped = remark_on_order([*self.expected_intensity[:1], *self.expected_channels], ranges, self.name)
+        if swapped:
+            return [swapped]
+        further = zip(self.expected_channels, ranges[1:], strict=False)
+        found = [self.remark_on_values(*ranges[0])]
+        found += [remark_on_channel(number, kind, *given, self.name) for number, (kind, given) in enumerate(further, 2)]
+        return [remark for remark in found if remark]
+
+    def is_in_hounsfield_units(self, low: float, high: float) -> bool:
+        """Whether an image whose values run from ``low`` to ``high`` can be taken for a CT in Hounsfield units."""
+        kinds = self.expected_intensity[:1]
+        return bool(kinds) and kinds[0].unit == "HU" and kinds[0].fits(low, high) and low < AIR
 
 
 def read_description(path: Path) -> ModelDescription:

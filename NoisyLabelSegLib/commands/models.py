@@ -78,6 +78,9 @@ def _facts(bundle: Bundle) -> Iterator[tuple[str, object]]:
     yield "Kind", f"{d.kind}, by {d.method}" + (f" ({settings})" if settings else "")
     yield "Image", f"{d.modality}, {d.anatomy}"
     yield "Values", " or ".join(map(str, d.expected_intensity)) or "any"
+    for number, kind in enumerate(d.expected_channels, 2):
+        yield f"Channel {number}", kind
+    yield "Acquisition", d.expected_acquisition
     yield "Intended use", d.intended_use
     yield "Not for", d.not_for
     yield "Network", f"{d.network.name} {dict(d.network.arguments)}"

@@ -7,6 +7,7 @@ from math import isfinite
 import SimpleITK as sitk
 
 from NoisyLabelSegLib.bundle import ModelDescription
+from NoisyLabelSegLib.dicom_series import MODALITY
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.grid import Grid
 from NoisyLabelSegLib.images import overlap_fraction, require_finite, resample_to, same_grid
@@ -19,6 +20,8 @@ KINDS = {
     "uncertainty": "maps the uncertainty of a segmentation: use 'noisylabelseg uncertainty'",
     "segment": "segments without a mask: use 'noisylabelseg segment'",
 }
+MODALITIES = {"CT": "CT", "PT": "PET", "MR": "MR"}
+"""What DICOM calls them, and what a model does."""
 EMPTY_MASK = "The mask is empty: draw something first, or ask for a start from nothing."
 _OPPOSITE = dict(zip("LRAPSI", "RLPAIS", strict=True))
 
@@ -33,7 +36,7 @@ def check_part(part: Part, description: ModelDescription) -> list[str]:
     """Refuse NaN, infinite and constant images, and another number of them than the model takes.
 
     Returns:
-        A remark on values that the model was not made for.
+        Remarks on values and on a modality that the model was not made for.
     """
     low, high = part.value_range
     given, wanted = 1 + len(part.channels), description.channels
@@ -51,8 +54,15 @@ def check_part(part: Part, description: ModelDescription) -> list[str]:
         raise InputError(
             "The image has the same value everywhere: there is nothing to see in it; choose another image."
         )
-    remark = description.remark_on_values(low, high)
-    return [remark] if remark else []
+    further = [(float(region.values.min()), float(region.values.max())) for region in part.channels]
+    return [*_modality_remark(part, description), *description.remarks_on_channels([(low, high), *further])]
+
+
+def _modality_remark(part: Part, description: ModelDescription) -> list[str]:
+    found = MODALITIES.get(part.header.get(MODALITY, "").strip())
+    if found is None or found in description.modality:
+        return []
+    return [f"By its header the image is a {found}, but {description.name} was made for {description.modality}."]
 
 
 def on_grid(

@@ -20,7 +20,7 @@ Decisions where the paper is silent or contradicts itself:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -61,11 +61,6 @@ class Arguments:
         if not 0 < self.threshold < 1:
             raise InputError(f"threshold must lie between 0 and 1, not {self.threshold}.")
 
-    def temperatures_of(self, branches: int) -> tuple[float, ...]:
-        """One for each branch; what is given for one holds for all."""
-        given = self.temperatures
-        return given if len(given) == branches else given[:1] * branches
-
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Arguments:
         """Read a bundle's mapping; an unknown or wrong key is an `InputError`."""
@@ -95,6 +90,12 @@ class Relabelled:
 
     labels: Tensor
     flagged: Tensor
+
+
+def temperature_of_each(temperatures: Sequence[float], branches: int) -> tuple[float, ...]:
+    """One for each branch; what is given for one holds for all."""
+    given = tuple(temperatures)
+    return given if len(given) == branches else given[:1] * branches
 
 
 def branches_of(logits: Tensor, classes: int) -> tuple[Tensor, ...]:
@@ -169,7 +170,7 @@ def suspects(logits: Tensor, given: Tensor, classes: int, arguments: Arguments) 
         The score ``BHW[D]``, 0 to 1, and the suggested label ``BHW[D]``, int64: the arg max of the branches' mean.
     """
     branches = branches_of(logits, classes)
-    temperatures = arguments.temperatures_of(len(branches))
+    temperatures = temperature_of_each(arguments.temperatures, len(branches))
     found = [torch.softmax(part.float() / t, dim=1) for part, t in zip(branches, temperatures, strict=True)]
     score = torch.stack([_doubt(p, given, arguments.score) for p in found]).mean(dim=0)
     return score, torch.stack(found).mean(dim=0).argmax(dim=1)

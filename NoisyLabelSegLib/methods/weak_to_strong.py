@@ -38,10 +38,6 @@ class Arguments:
         if not 0 <= self.smallest_mm3 <= 1e6:
             raise InputError(f"smallest_mm3 must lie between 0 and 1,000,000 mm³, not {self.smallest_mm3:g}.")
 
-    def temperatures_of(self, branches: int) -> tuple[float, ...]:
-        """The temperature of the one branch there is."""
-        return self.temperatures
-
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Arguments:
         """Read a bundle's mapping; an unknown or wrong key is an `InputError`."""
