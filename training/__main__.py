@@ -76,6 +76,14 @@ def _add_data_commands(commands: Commands) -> None:
     weaken.add_argument("--data", type=Path, default=DATA, help="folder of prepared data sets")
     weaken.set_defaults(command=_weaken)
 
+    draw = commands.add_parser("draw", help="make a copy of a prepared data set with coarse drawings of its labels")
+    draw.add_argument("dataset", help="name of the prepared data set")
+    draw.add_argument("--name", required=True, help="name of the copy")
+    draw.add_argument("--inside", type=float, default=2, help="erosion of structures and background, voxels (2)")
+    draw.add_argument("--outside", type=float, default=2, help="erosion of what is not a structure, voxels (2)")
+    draw.add_argument("--data", type=Path, default=DATA, help="folder of prepared data sets")
+    draw.set_defaults(command=_draw)
+
     strong = commands.add_parser("strong", help="make a data set of the strong images of a prepared, paired one alone")
     strong.add_argument("dataset", help="name of the prepared data set; the new one's ends in _strong")
     strong.add_argument("--data", type=Path, default=DATA, help="folder of prepared data sets")
@@ -219,6 +227,16 @@ def _weaken(options: argparse.Namespace) -> None:
     target, settings = options.data / options.name, WeakModality(options.dose, options.contrast, options.blur)
     _require_new(target)
     dataset = weaken_dataset(read_dataset(options.data / options.dataset), target, settings, options.seed)
+    print(f"{dataset.name}: {len(dataset.cases)} cases in {target}")
+
+
+def _draw(options: argparse.Namespace) -> None:
+    from training.data.cases import read_dataset
+    from training.data.drawn import draw_dataset
+
+    target = options.data / options.name
+    _require_new(target)
+    dataset = draw_dataset(read_dataset(options.data / options.dataset), target, options.inside, options.outside)
     print(f"{dataset.name}: {len(dataset.cases)} cases in {target}")
 
 

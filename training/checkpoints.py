@@ -23,6 +23,7 @@ from training.recipes import RECIPES
 from training.recipes.arm import ARMSettings
 from training.recipes.parts import Parts
 from training.recipes.pkt import PKTSettings
+from training.recipes.refineseg import RefineSegSettings
 from training.recipes.rerenet import ReReNetSettings
 
 COLORS = ((0.85, 0.37, 0.01), (0.11, 0.62, 0.47), (0.46, 0.44, 0.70), (0.91, 0.16, 0.54), (0.40, 0.65, 0.12))
@@ -107,8 +108,8 @@ def method_of(run: Run) -> Method:
         arguments = {"stages": settings.inference_stages, "update": settings.update, "memory": settings.memory}
         return Method("refine", "rerenet", arguments)
     mirror = {"mirror": list(run.experiment.augmentation.flips)}
-    if isinstance(settings, PKTSettings):
-        return Method("segment", "weak_to_strong", mirror)
+    if isinstance(settings, (PKTSettings, RefineSegSettings)):
+        return Method("segment", "weak_to_strong" if isinstance(settings, PKTSettings) else "refineseg", mirror)
     return Method("uncertainty", "affinity_umamba", mirror)
 
 

@@ -25,6 +25,9 @@ from NoisyLabelSegLib.errors import InputError
 from training.checkpoints import Run, as_model, method_of, network_of, preprocessing_of
 from training.temperatures import fitted_temperatures
 
+NOT_DESCRIBED = ("licence_file", "text", "method_arguments")
+"""What a card says beside the fields of a description."""
+
 
 @dataclass(frozen=True)
 class Card:
@@ -33,6 +36,7 @@ class Card:
     Attributes:
         licence_file: the licence's whole text, relative to the card.
         text: the model card's prose, Markdown.
+        method_arguments: those of the method that a run says nothing about, such as ``smallest_mm3``.
     """
 
     name: str
@@ -50,6 +54,7 @@ class Card:
     quality: tuple[Quality, ...] = field(default=())
     expected_acquisition: ExpectedAcquisition = field(default_factory=ExpectedAcquisition)
     expected_channels: tuple[ExpectedIntensity, ...] = ()
+    method_arguments: dict[str, Any] = field(default_factory=dict)
 
 
 def read_card(path: Path) -> Card:
@@ -72,14 +77,12 @@ def export(run: Run, card_file: Path, models: Path, *, overwrite: bool = False) 
     card = read_card(card_file)
     method = method_of(run)
     fitted = fitted_temperatures(as_model(run), run.parts) if method.kind != "refine" else {}
-    described = {
-        f.name: getattr(card, f.name) for f in dataclasses.fields(Card) if f.name not in ("licence_file", "text")
-    }
+    described = {f.name: getattr(card, f.name) for f in dataclasses.fields(Card) if f.name not in NOT_DESCRIBED}
     description = ModelDescription(
         format_version=1,
         kind=method.kind,
         method=method.name,
-        method_arguments={**method.arguments, **fitted},
+        method_arguments={**method.arguments, **fitted, **card.method_arguments},
         network=network_of(run),
         weights=UNWRITTEN,
         preprocessing=_json(preprocessing_of(run)),

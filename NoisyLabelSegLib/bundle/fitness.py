@@ -69,4 +69,5 @@ _METHODS: dict[str, tuple[str, Callable[[ModelDescription, int, int], Reason]]] 
     "rerenet": ("refine", _refining),
     "affinity_umamba": ("uncertainty", _uncertain),
     "weak_to_strong": ("segment", _segmenting),
+    "refineseg": ("segment", _segmenting),
 }

@@ -1,7 +1,8 @@
 """Weak-to-strong: lesions from the weak modality alone, by a network that learnt beside a strong one (thesis, ch. 5).
 
 The strong modality and everything that knew it (its encoder, ARM, PKT's heads) exist in training only: what is here is
-a segmentation of one image, slice by slice for a 2D network, and what a bundle says about how to read it.
+a segmentation of one image, slice by slice for a 2D network, and what a bundle says about how to read it. A network that
+RefineSeg taught is read in the same way.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Arguments:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Arguments:
         """Read a bundle's mapping; an unknown or wrong key is an `InputError`."""
-        return convert(cls, dict(values), "weak-to-strong's method_arguments")
+        return convert(cls, dict(values), "The method_arguments of a segmentation")
 
 
 def without_small_objects(mask: NDArray[np.bool_], least_voxels: float) -> tuple[NDArray[np.bool_], int]:

@@ -3,8 +3,8 @@
 Read as they are: MSD (``"training": [{"image": ..., "label": ...}]``) and nnU-Net v2 (``channel_names``,
 ``file_ending``, ``imagesTr/<case>_0000.<ending>``, ``labelsTr/<case>.<ending>``). An entry's ``image`` may be a list:
 one file a channel. Each entry may also hold ``coarse`` (a non-expert mask), ``raters`` (a list of masks of equal
-standing), ``strong`` (an image in a stronger modality, registered to ``image``), ``patient`` and ``split`` ("train",
-"val" or "test").
+standing), ``strong`` (an image in a stronger modality, registered to ``image``), ``drawings`` (what annotators drew,
+see `Drawing`), ``patient`` and ``split`` ("train", "val" or "test").
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -21,6 +21,41 @@ from NoisyLabelSegLib.errors import InputError
 from training.texts import write_text
 
 Split = Literal["train", "val", "test"]
+
+
+DrawingKind = Literal["positive", "complementary", "full"]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What one annotator drew of a case, in one way: a label map on the image's grid or another.
+
+    Attributes:
+        path: the label map.
+        annotator: who or what drew it; drawings of the same annotator and kind are one annotation strategy.
+        kind: of a "positive" one a voxel's value is its class, of a "complementary" one a class that it is not; "full"
+            is positive and labels every voxel.
+        ignore: the value of voxels that nobody drew on; a full one has none.
+        means: the classes that a value stands for, where they are not the value itself: ``{0: (1, 2), 3: ()}``.
+    """
+
+    path: Path
+    annotator: str
+    kind: DrawingKind = "positive"
+    ignore: int | None = None
+    means: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(DrawingKind):
+            raise InputError(f"The drawing '{self.path}' is '{self.kind}'; it must be one of {_listed(DrawingKind)}.")
+        if (self.ignore is None) != (self.kind == "full"):
+            raise InputError(
+                f"The drawing '{self.path}' needs 'ignore', the value of what is not drawn on; a full one none."
+            )
+        if self.kind != "complementary" and any(len(classes) > 1 for classes in self.means.values()):
+            raise InputError(
+                f"A value of the drawing '{self.path}' means several classes: only a complementary one can."
+            )
 
 
 @dataclass(frozen=True)
@@ -38,6 +73,7 @@ class Case:
         clean: the label map before noise was planted in `label`, where that was done.
         channels: the image's further channels, on the grid of the first.
         strong: an image in a stronger modality, there in training only, registered to `image` on any grid.
+        drawings: what annotators drew.
     """
 
     id: str
@@ -50,6 +86,7 @@ class Case:
     clean: Path | None = None
     channels: tuple[Path, ...] = ()
     strong: Path | None = None
+    drawings: tuple[Drawing, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,7 +163,8 @@ def write_dataset(folder: Path, dataset: DataSet) -> None:
         }
         entry |= {"raters": [text(p) for p in case.raters] or None, "patient": case.patient, "split": case.split}
         entry |= {"clean": text(case.clean), "strong": text(case.strong)}
-        entries.append({key: value for key, value in entry.items() if value is not None})
+        entry["drawings"] = [_kept({**vars(drawing), "path": text(drawing.path)}) for drawing in case.drawings] or None
+        entries.append(_kept(entry))
     content = {
         "name": dataset.name,
         "licence": dataset.licence,
@@ -136,6 +174,14 @@ def write_dataset(folder: Path, dataset: DataSet) -> None:
     }
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "dataset.json", json.dumps(content, indent=1))
+
+
+def _kept(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if value is not None and value != {}}
+
+
+def _listed(kinds: Any) -> str:
+    return ", ".join(get_args(kinds))
 
 
 def split_of(patient: str, seed: int = 0, val: float = 0.1, test: float = 0.2) -> Split:
@@ -176,7 +222,15 @@ def _case(folder: Path, entry: Mapping[str, Any]) -> Case:
         clean=resolve(entry.get("clean")),
         channels=tuple(folder / channel for channel in channels),
         strong=resolve(entry.get("strong")),
+        drawings=tuple(_drawing(folder, drawing) for drawing in entry.get("drawings", ())),
     )
+
+
+def _drawing(folder: Path, entry: Any) -> Drawing:
+    if not isinstance(entry, dict) or not {"path", "annotator"} <= entry.keys() <= {f.name for f in fields(Drawing)}:
+        raise InputError(f"A drawing of the data set in '{folder}' needs 'path' and 'annotator', and has {entry}.")
+    means = {int(value): tuple(map(int, classes)) for value, classes in entry.get("means", {}).items()}
+    return Drawing(**{**entry, "path": folder / entry["path"], "means": means})
 
 
 def _nnunet_entries(file: Path, content: Mapping[str, Any]) -> Iterable[dict[str, Any]]:

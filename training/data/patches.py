@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from NoisyLabelSegLib.inference.preprocessing import Intensity, Preprocessing
 from training.data.cases import Case
+from training.data.drawings import Strategy
 from training.data.windows import Crop, Starts, Windows, load, map_intensities
 
 FOREGROUND = 1 / 3  # Of the patches, those about a labelled voxel.
@@ -46,7 +47,12 @@ class Patches(Windows):
     def _crops(self, cases: Sequence[Case]) -> Sequence[Crop]:
         training = self.augmentation is not None
         prepare = partial(
-            _whole, preprocessing=self.preprocessing, starts=self.starts, training=training, strong=self.strong
+            _whole,
+            preprocessing=self.preprocessing,
+            starts=self.starts,
+            training=training,
+            strong=self.strong,
+            drawings=self.drawings,
         )
         return _OnDisk([partial(prepare, case) for case in cases])
 
@@ -60,7 +66,9 @@ class Patches(Windows):
             view = (..., *_place(crop, self.preprocessing.window, rng))
         part = crop.cut(view)
         strong = None if part.strong is None else part.strong.astype(np.float32)
-        return Crop(part.voxels.astype(np.float32), np.array(part.expert), np.array(part.coarse), strong=strong)
+        drawn = None if part.drawn is None else np.array(part.drawn)
+        labels = (np.array(one) for one in (part.expert, part.coarse))
+        return Crop(part.voxels.astype(np.float32), *labels, strong=strong, drawn=drawn)
 
 
 def _place(volume: Volume, window: Sequence[int], rng: np.random.Generator) -> tuple[slice | int, ...]:
@@ -77,13 +85,20 @@ def _place(volume: Volume, window: Sequence[int], rng: np.random.Generator) -> t
 
 
 def _whole(
-    case: Case, preprocessing: Preprocessing, starts: Starts, *, training: bool, strong: Intensity | None
+    case: Case,
+    preprocessing: Preprocessing,
+    starts: Starts,
+    *,
+    training: bool,
+    strong: Intensity | None,
+    drawings: Sequence[Strategy],
 ) -> Volume:
-    crop = load(case, preprocessing, starts, training=training, whole=True, strong=strong is not None)
+    wanted: dict[str, Any] = {"strong": strong is not None, "drawings": drawings}
+    crop = load(case, preprocessing, starts, training=training, whole=True, **wanted)
     mapped = map_intensities(crop, preprocessing, strong)
     half = None if mapped.strong is None else mapped.strong.astype(np.float16)
     places = _places(crop.expert, np.random.default_rng(zlib.crc32(case.id.encode())))
-    return Volume(mapped.voxels.astype(np.float16), crop.expert, crop.coarse, places, strong=half)
+    return Volume(mapped.voxels.astype(np.float16), crop.expert, crop.coarse, places, strong=half, drawn=crop.drawn)
 
 
 def _places(labels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.int32]:

@@ -25,11 +25,13 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
 from NoisyLabelSegLib.errors import InputError
+from NoisyLabelSegLib.grid import Grid
 from NoisyLabelSegLib.inference.preprocessing import Intensity, Preprocessing, prepare
-from NoisyLabelSegLib.regions import region_of
+from NoisyLabelSegLib.regions import Region, region_of
 from training.data.cases import Case
 from training.data.channels import read_channels
 from training.data.coarse import CoarseSettings, simulate
+from training.data.drawings import Codes, Strategy, drawn_foreground, read_drawings
 from training.data.masks import expert_labels, start_labels
 from training.data.pairing import strong_of
 
@@ -85,17 +87,19 @@ class Crop:
 
     Attributes:
         strong: the strong image (1, slices, rows, columns), where it was asked for and there is one.
+        drawn: codes of drawings (strategies, slices, rows, columns), where they were asked for.
     """
 
     voxels: NDArray[Any]
     expert: NDArray[np.uint8]
     coarse: NDArray[np.uint8]
     strong: NDArray[Any] | None = field(default=None, kw_only=True)
+    drawn: NDArray[np.int32] | None = field(default=None, kw_only=True)
 
     def cut(self, view: Any) -> Crop:
         """The same part of every array; ``view`` indexes the last axes."""
-        strong = None if self.strong is None else self.strong[view]
-        return Crop(self.voxels[view], self.expert[view], self.coarse[view], strong=strong)
+        strong, drawn = (None if one is None else one[view] for one in (self.strong, self.drawn))
+        return Crop(self.voxels[view], self.expert[view], self.coarse[view], strong=strong, drawn=drawn)
 
 
 class Windows(Dataset[dict[str, torch.Tensor]]):
@@ -103,7 +107,8 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
 
     Each also holds its ``index``, by which `names_of` tells the cases of a batch. With a strong modality a sample has
     ``strong`` (1HW[D]), which lies and moves as ``image`` does but has intensities, and variations of them, of its own,
-    and ``paired``, bool: a case without a strong image has zeros and False. All else is as it is without one.
+    and ``paired``, bool: a case without a strong image has zeros and False. All else is as it is without one. With
+    strategies of drawing a sample has ``drawn`` (RHW[D], int64), see `training.data.drawings`.
 
     Args:
         cases: the cases, each with a label and, unless masks are simulated, a coarse mask.
@@ -112,6 +117,7 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
         augmentation: how windows are varied; None for validation.
         seed: see the module's text.
         strong: how intensities of the strong modality are mapped; None: it is not asked for.
+        drawings: which drawings are asked for; with some, training sees nothing of the experts' labels.
     """
 
     def __init__(
@@ -122,14 +128,19 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
         augmentation: Augmentation | None,
         seed: int,
         strong: Intensity | None = None,
+        drawings: Sequence[Strategy] = (),
     ) -> None:
-        self.strong = strong
+        self.strong, self.drawings = strong, tuple(drawings)
         self.unpaired = [case.id for case in cases if strong and case.strong is None]
         self.preprocessing, self.starts, self.seed, self.augmentation = preprocessing, starts, seed, augmentation
         self.jitter = augmentation.jitter if augmentation else 0
         self.names = [case.id for case in cases]
         paired = strong is not None
-        self.transforms = _transforms(preprocessing.dimensions, augmentation, paired=paired) if augmentation else None
+        self.transforms = (
+            _transforms(preprocessing.dimensions, augmentation, paired=paired, drawn=bool(drawings))
+            if augmentation
+            else None
+        )
         self.crops = self._crops(cases)
         self.items = [(number, z) for number in range(len(cases)) for z in self._samples(number)]
 
@@ -137,8 +148,9 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
         """The cases in memory, wider than the window by the jitter."""
         target = tuple(size + 2 * self.jitter for size in self.preprocessing.window)
         wider = replace(self.preprocessing, window=target)
-        training, strong = self.augmentation is not None, self.strong is not None
-        return [_fitted(load(case, wider, self.starts, training=training, strong=strong), target) for case in cases]
+        how: dict[str, Any] = {"training": self.augmentation is not None, "strong": self.strong is not None}
+        how["drawings"] = self.drawings
+        return [_fitted(load(case, wider, self.starts, **how), target) for case in cases]
 
     def _samples(self, number: int) -> Sequence[int | None]:
         """A case's samples an epoch: in 2D its slices, in 3D one."""
@@ -160,6 +172,8 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
         sample = {"image": view.voxels, "expert": view.expert[None], "start": start[None]}
         if self.strong is not None:
             sample["strong"] = np.zeros_like(view.voxels[:1]) if view.strong is None else view.strong
+        if view.drawn is not None:
+            sample["drawn"] = view.drawn
         if self.transforms is not None:
             self.transforms.set_random_state(seed=int(rng.integers(2**31)))
             sample = self.transforms(sample)
@@ -169,6 +183,7 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
             "start": torch.as_tensor(np.ascontiguousarray(sample["start"][0]), dtype=torch.int64),
             "index": torch.tensor(index),
             **(_pair(sample["strong"], paired=view.strong is not None) if self.strong is not None else {}),
+            **({"drawn": torch.as_tensor(sample["drawn"]).long()} if self.drawings else {}),
         }
 
     def _view(self, crop: Crop, z: int | None, rng: np.random.Generator) -> Crop:
@@ -223,19 +238,45 @@ def load(
     training: bool,
     whole: bool = False,
     strong: bool = False,
+    drawings: Sequence[Strategy] = (),
 ) -> Crop:
-    """Crop a case as inference would, around its first mask; with ``whole`` as it would without one."""
+    """Crop a case as inference would, around its first mask; with ``whole`` as it would without one.
+
+    With drawings the mask is what is drawn of structures, and in training it stands for the expert's, too.
+    """
     image, *others = read_channels(case)
-    expert = expert_labels(case, image)
-    coarse = start_labels(case, image, starts.simulated) or _no_start(case, expert, starts, training=training)
+    codes = read_drawings(case, image, drawings) if drawings else None
+    expert, coarse = _masks(case, image, starts, codes, drawings, training=training)
     prepared = prepare(image, coarse * 0 if whole else coarse, preprocessing)
     more = (prepared.frame.bring(region_of(other), linear=True) for other in others)
     labels = (prepared.frame.bring(region_of(mask), linear=False).astype(np.uint8) for mask in (expert, coarse))
     crop = Crop(np.stack([prepared.voxels, *more]), *labels)
+    if codes is not None:
+        grid = Grid.of(image)
+        brought = (prepared.frame.bring(Region(grid.whole_box(), code), linear=False) for code in codes)
+        crop = replace(crop, drawn=np.stack([*brought]))
     if not strong or case.strong is None:
         return crop
     other = prepared.frame.bring(region_of(strong_of(case, image)), linear=True)
     return replace(crop, strong=other[None])
+
+
+def _masks(
+    case: Case,
+    image: sitk.Image,
+    starts: Starts,
+    codes: Codes | None,
+    drawings: Sequence[Strategy],
+    *,
+    training: bool,
+) -> tuple[sitk.Image, sitk.Image]:
+    """The expert's and the first mask."""
+    if codes is None:
+        expert = expert_labels(case, image)
+        return expert, start_labels(case, image, starts.simulated) or _no_start(case, expert, starts, training=training)
+    drawn = Grid.of(image).image(drawn_foreground(codes, drawings))
+    has_expert = case.label is not None or bool(case.raters)
+    return (drawn if training or not has_expert else expert_labels(case, image)), drawn
 
 
 def _no_start(case: Case, expert: sitk.Image, starts: Starts, *, training: bool) -> sitk.Image:
@@ -251,8 +292,9 @@ def _no_start(case: Case, expert: sitk.Image, starts: Starts, *, training: bool)
 def _fitted(crop: Crop, target: Sequence[int]) -> Crop:
     """Exactly as large as the window."""
     strong = None if crop.strong is None else _fit(crop.strong, target, edge=True)
+    drawn = None if crop.drawn is None else _fit(crop.drawn, target, edge=False)
     labels = (_fit(array, target, edge=False) for array in (crop.expert, crop.coarse))
-    return Crop(_fit(crop.voxels, target, edge=True), *labels, strong=strong)
+    return Crop(_fit(crop.voxels, target, edge=True), *labels, strong=strong, drawn=drawn)
 
 
 def _fit(array: NDArray[Any], target: Sequence[int], *, edge: bool) -> NDArray[Any]:
@@ -282,9 +324,10 @@ def _mapped(intensities: Sequence[Intensity], voxels: NDArray[Any]) -> NDArray[n
     return np.stack(mapped).reshape(voxels.shape)
 
 
-def _transforms(dimensions: int, augmentation: Augmentation, *, paired: bool) -> Compose:
+def _transforms(dimensions: int, augmentation: Augmentation, *, paired: bool, drawn: bool) -> Compose:
     images = ["image", "strong"] if paired else ["image"]
-    keys = [*images, "expert", "start"]
+    labels = ["expert", "start", "drawn"] if drawn else ["expert", "start"]
+    keys = [*images, *labels]
     angle, solid = float(np.deg2rad(augmentation.rotation)), dimensions == 3
     across = not (solid and augmentation.in_plane)
     return Compose(
@@ -295,8 +338,8 @@ def _transforms(dimensions: int, augmentation: Augmentation, *, paired: bool) ->
                 prob=augmentation.affine,
                 rotate_range=[angle, angle * across, angle * across] if solid else [angle],
                 scale_range=[augmentation.scale * across, *[augmentation.scale] * 2][-dimensions:],
-                mode=["bilinear"] * len(images) + ["nearest"] * 2,
-                padding_mode=["border"] * len(images) + ["zeros"] * 2,
+                mode=["bilinear"] * len(images) + ["nearest"] * len(labels),
+                padding_mode=["border"] * len(images) + ["zeros"] * len(labels),
             ),
             # A transform's random numbers follow from its place: the strong image's last leave the others as they are.
             *(transform for key in images for transform in _variations(key)),

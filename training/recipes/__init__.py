@@ -9,7 +9,9 @@ from torch import Tensor
 
 from training.recipes.affinity_umamba import AffinityUMamba, AffinityUMambaSettings
 from training.recipes.arm import ARM, ARMSettings
-from training.recipes.pkt import PKT, PKTSettings, deployed
+from training.recipes.parts import deployed
+from training.recipes.pkt import PKT, PKTSettings
+from training.recipes.refineseg import RefineSeg, RefineSegSettings
 from training.recipes.rerenet import ReReNet, ReReNetSettings
 from training.recipes.supervised import Supervised, SupervisedSettings
 
@@ -31,4 +33,5 @@ RECIPES = {
     "affinity_umamba": Registered(AffinityUMambaSettings, AffinityUMamba),
     "arm": Registered(ARMSettings, ARM),
     "pkt": Registered(PKTSettings, PKT, deployed),
+    "refineseg": Registered(RefineSegSettings, RefineSeg, deployed),
 }

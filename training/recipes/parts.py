@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader
 
 from NoisyLabelSegLib.inference.preprocessing import Intensity, Preprocessing
 from NoisyLabelSegLib.networks import build
-from training.data.cases import DataSet, Split
+from training.data.cases import Case, DataSet, Split
+from training.data.drawings import Strategy
 from training.data.patches import Patches
 from training.data.windows import Augmentation, Starts, Windows
 from training.recipes.transfer import Start, start_from
@@ -98,17 +99,35 @@ class Parts:
             arguments |= {"momentum": settings.momentum, "nesterov": True}
         return getattr(torch.optim, settings.name)(network.parameters(), **arguments)
 
-    def windows(self, split: Split, starts: Starts, *, augment: bool, strong: Intensity | None = None) -> Windows:
-        """The windows of one part of the data set, with the strong modality's where its intensities' rule is given."""
-        cases = self.dataset.part(split)[: self.limit or None]
+    def cases(self, split: Split) -> list[Case]:
+        """The cases of one part of the data set that take part."""
+        return self.dataset.part(split)[: self.limit or None]
+
+    def windows(
+        self,
+        split: Split,
+        starts: Starts,
+        *,
+        augment: bool,
+        strong: Intensity | None = None,
+        drawings: Sequence[Strategy] = (),
+    ) -> Windows:
+        """The windows of one part of the data set; for ``strong`` and ``drawings`` see `Windows`."""
         kind = Patches if self.augmentation.patches else Windows
-        return kind(cases, self.preprocessing, starts, self.augmentation if augment else None, self.seed, strong)
+        augmentation = self.augmentation if augment else None
+        return kind(self.cases(split), self.preprocessing, starts, augmentation, self.seed, strong, drawings)
 
 
 def unwrapped(network: nn.Module) -> nn.Module:
     """The network itself: validation runs in one process, where a distributed wrapper would wait for the others."""
     inner = getattr(network, "module", network)
     return inner if isinstance(inner, nn.Module) else network
+
+
+def deployed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Of what was trained, the weights of the part called ``network``: all else is there in training only."""
+    prefix = "network."
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
 Predict = Callable[[Mapping[str, Tensor]], Tensor]

@@ -202,9 +202,3 @@ def read_teacher(name: str, parts: Parts) -> WeakToStrong:
         raise InputError(f"'{folder}' holds a {described['name']}, not the weak_to_strong network of stage 1.")
     network.load_state_dict(torch.load(folder / "best.ckpt", map_location="cpu", weights_only=True)["network"])
     return network.requires_grad_(False).eval()
-
-
-def deployed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of the network of the weak modality alone: no head's."""
-    prefix = "network."
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}

@@ -1,6 +1,8 @@
 """LIDC-IDRI nodule crops with four raters (CC BY 3.0).
 
-Expert is the consensus of at least 3 of 4, coarse is the most deviating rater.
+Expert is the consensus of at least 3 of 4, coarse is the most deviating rater. The four masks are full drawings, too,
+of "rater 0" to "rater 3": rater k is not the same person in all cases, so what is learnt of one is what raters have in
+common, not how somebody errs.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from training.data.adapters.files import published_images, require, write_labels
-from training.data.cases import Case, DataSet, case_id, split_of
+from training.data.cases import Case, DataSet, Drawing, case_id, split_of
 from training.data.raters import consensus, most_deviating
 
 RATERS = 4
@@ -39,6 +41,7 @@ def adapt(source: Path, target: Path) -> DataSet:
                 raters=tuple(paths),
                 patient=patient,
                 split=split_of(patient),
+                drawings=tuple(Drawing(path, f"rater {k}", "full") for k, path in enumerate(paths)),
             )
         )
     return DataSet("LIDC-IDRI nodules", {1: "nodule"}, tuple(cases), "CC BY 3.0")

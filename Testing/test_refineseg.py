@@ -1,0 +1,220 @@
+"""RefineSeg trained on drawings alone: what it learns from, what it exports, what it says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from NoisyLabelSegLib.bundle import load_bundle
+from NoisyLabelSegLib.errors import InputError
+from NoisyLabelSegLib.networks import build
+from training.__main__ import main
+from training.data.cases import read_dataset, write_dataset
+from training.data.drawings import Strategy
+from training.recipes.refineseg import Annotated, RefineSeg, last_layer
+from training.trainings import Training
+
+CARD = Path(__file__).parents[1] / "training" / "cards" / "hippocampus-uncertainty.yaml"
+EXPERIMENT: dict[str, Any] = {
+    "recipe": "refineseg",
+    "data": "coarse",
+    "preprocessing": {"dimensions": 2, "window": [32, 32], "margin": 0, "intensity": {"rule": "z-score"}},
+    "augmentation": {"jitter": 0, "affine": 0},
+    "network": {"name": "unet", "arguments": {"features": [4, 4, 4, 4, 4, 4]}},
+    "optimizer": {"name": "AdamW", "learning_rate": 0.03},
+    "engine": {"epochs": 2, "batch_size": 8, "accelerator": "cpu", "devices": 1, "threads": 1},
+}
+
+
+@pytest.fixture
+def desk(tmp_path: Path, tiny_dataset: Path) -> Path:
+    """A folder with an experiment and the data set "coarse" of drawings."""
+    shutil.copytree(tiny_dataset / "tiny", tmp_path / "data" / "tiny")
+    assert main(["draw", "tiny", "--name", "coarse", "--inside", "1", "--data", str(tmp_path / "data")]) == 0
+    (tmp_path / "refineseg.yaml").write_text(yaml.safe_dump(EXPERIMENT), encoding="utf-8")
+    return tmp_path
+
+
+def training(desk: Path, *overrides: str) -> Training:
+    return Training(desk / "refineseg.yaml", False, overrides, 0, desk / "data", desk / "runs")
+
+
+def recipe_of(desk: Path, *overrides: str) -> RefineSeg:
+    one = training(desk, *overrides)
+    experiment = one.experiment()
+    made = experiment.make(experiment.parts(one.data, 0, 0, one.runs))
+    assert isinstance(made, RefineSeg)
+    return made
+
+
+def first_batch(recipe: RefineSeg) -> dict[str, Tensor]:
+    batch: dict[str, Tensor] = next(iter(DataLoader(recipe.training_data(), batch_size=8)))
+    return batch
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize(
+    "change",
+    [
+        [],
+        ["settings.matrices=false"],
+        ["settings.complementary=false"],
+        ["settings.regulariser=trace", "settings.dice=joint"],
+        ["settings.regularise_all=true", "settings.learn_flips=true"],
+    ],
+)
+def test_every_way_trains(desk: Path, change: list[str], dimensions: int) -> None:
+    if dimensions == 3:
+        change = [*change, "preprocessing.dimensions=3", "preprocessing.window=[16, 32, 32]"]
+    recipe = recipe_of(desk, *change)
+    batch = first_batch(recipe)
+    losses = [float(recipe.step(batch, 0, Fabric())["loss"]) for _ in range(12)]
+    assert np.isfinite(losses).all() and losses[-1] < losses[0]
+    matrices = [parameter for name, parameter in recipe.network.named_parameters() if name.startswith("heads")]
+    assert bool(matrices) == ("settings.matrices=false" not in change)
+    assert all(parameter.grad is not None for parameter in matrices)
+
+
+def test_pixels_on_which_nobody_drew_take_no_part(desk: Path) -> None:
+    recipe = recipe_of(desk)
+    batch = first_batch(recipe)
+    logits, features = recipe.network(batch["image"], features=True)
+    rows = logits.softmax(dim=1).movedim(1, -1).detach().requires_grad_()
+    torch.stack([*recipe._losses(rows, features.movedim(1, -1), batch["drawn"]).values()]).sum().backward()
+    assert rows.grad is not None
+    drawn = (batch["drawn"] > 0).any(dim=1)
+    assert (rows.grad[drawn] != 0).any(dim=1).all() and not rows.grad[~drawn].any()
+    assert 0.1 < drawn.float().mean() < 0.95
+
+
+def test_the_losses_are_those_of_the_paper_pixel_by_pixel(desk: Path) -> None:
+    """(3), (6) and (7) by a loop over pixels."""
+    recipe = recipe_of(desk, "settings.beta=0", "settings.alpha=1", "settings.weight=0.5")
+    assert isinstance(recipe.network, Annotated)
+    for name, parameter in recipe.network.heads.named_parameters():
+        if name.endswith("weight"):
+            torch.nn.init.normal_(parameter, std=0.5)
+    batch = {name: tensor[:2, ..., ::5, ::5] for name, tensor in first_batch(recipe).items() if tensor.ndim > 2}
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(*batch["drawn"][:, 0].shape, 2, generator=generator).softmax(dim=-1)
+    features = torch.randn(*rows.shape[:-1], 4, generator=generator)
+    found = recipe._losses(rows, features, batch["drawn"])
+    positive, complementary, distances = [], [], []
+    for at in np.ndindex(*rows.shape[:-1]):
+        drawn, excluded = batch["drawn"][at[0]].movedim(0, -1)[at[1:]].tolist()
+        a, c = (head(features[at][None])[0] for head in recipe.network.heads)
+        if drawn:
+            positive.append(-torch.log((a @ rows[at])[drawn - 1]))
+            distances.append(((a - torch.eye(2)) ** 2).sum())
+        for k in range(2):
+            if excluded >> k & 1 and drawn != k + 1:
+                flips = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+                complementary.append(-torch.log((flips.T @ (c @ rows[at]))[k]))
+    for name, values, factor in (
+        ("positive", positive, 1),
+        ("complementary", complementary, 1),
+        ("regulariser", distances, 0.5),
+    ):
+        torch.testing.assert_close(found[name], factor * torch.stack(values).mean())
+
+
+def test_a_contradicted_complement_is_ignored(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = recipe_of(desk)
+    assert recipe.strategies == [Strategy("eroded", False), Strategy("eroded", True)]
+    rows, features = torch.full((1, 1, 1, 2), 0.5), torch.zeros(1, 1, 1, 4)
+    losses = recipe._losses(rows, features, torch.tensor([2, 0b10]).view(1, 2, 1, 1))
+    assert losses["complementary"] == 0 and losses["positive"] > 0
+    said = capsys.readouterr().err
+    recipe.training_data()
+    said = capsys.readouterr().err
+    assert "Of two classes 'not this' means the other one" in said and "are said not to be" not in said
+
+
+def test_what_is_missing_is_said(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = read_dataset(desk / "data" / "coarse")
+    cases = list(dataset.cases)
+    cases[0] = replace(cases[0], drawings=cases[0].drawings[:1])
+    for number, case in enumerate(cases):
+        first = replace(case.drawings[0], means={1: ()})
+        cases[number] = replace(case, drawings=(first, *case.drawings[1:]))
+    write_dataset(desk / "data" / "coarse", replace(dataset, cases=tuple(cases)))
+    recipe_of(desk).training_data()
+    said = capsys.readouterr().err
+    assert "Nobody drew 'lesion'" in said
+    assert "1 of 6 training cases have no drawing of eroded (complementary)" in said
+
+
+def test_without_drawings_it_is_refused(desk: Path) -> None:
+    with pytest.raises(InputError, match="has drawings to learn from"):
+        recipe_of(desk, "data=tiny")
+
+
+def test_at_first_the_segmenter_gets_a_gradient_as_plain_cross_entropy_gives(desk: Path) -> None:
+    norms = []
+    for change in (["settings.keep=0.9"], ["settings.matrices=false"]):
+        recipe = recipe_of(desk, *change, "settings.complementary=false", "settings.beta=0", "settings.weight=0")
+        batch = first_batch(recipe)
+        logits, features = recipe.network(batch["image"], features=True)
+        losses = recipe._losses(logits.softmax(dim=1).movedim(1, -1), features.movedim(1, -1), batch["drawn"])
+        parameters = [p for name, p in recipe.network.named_parameters() if name.startswith("network.")]
+        gradients = torch.autograd.grad(losses["positive"], parameters, allow_unused=True)
+        norms.append(torch.stack([g.norm() for g in gradients if g is not None]).norm())
+    assert 0.1 < norms[0] / norms[1] < 10
+
+
+def test_what_is_exported_holds_no_matrix_and_segments(desk: Path, tmp_path: Path) -> None:
+    training(desk).train()
+    card: dict[str, Any] = yaml.safe_load(CARD.read_text("utf-8"))
+    card |= {"name": "drawn", "labels": card["labels"][:1], "licence_file": "licence.txt"}
+    card["method_arguments"] = {"smallest_mm3": 5.0}
+    (tmp_path / "licence.txt").write_text("A licence.", encoding="utf-8")
+    (tmp_path / "card.yaml").write_text(yaml.safe_dump(card), encoding="utf-8")
+    where = ["--data", str(desk / "data"), "--runs", str(desk / "runs")]
+    exported = ["--card", str(tmp_path / "card.yaml"), "--models", str(tmp_path)]
+    assert main(["export", str(desk / "refineseg.yaml"), *where, *exported]) == 0
+    bundle = load_bundle(tmp_path / "drawn")
+    description = bundle.description
+    assert (description.kind, description.method) == ("segment", "refineseg")
+    assert description.method_arguments["smallest_mm3"] == 5
+    names = set(bundle.network().state_dict())
+    assert names == set(
+        build("unet", **EXPERIMENT["network"]["arguments"], spatial_dims=2, in_channels=1, out_channels=2).state_dict()
+    )
+    image = str(read_dataset(desk / "data" / "tiny").cases[-1].image)
+    from NoisyLabelSegLib import cli
+
+    assert cli.main(["segment", image, "--model", str(tmp_path / "drawn"), "-o", str(tmp_path / "out")]) == 0
+    assert json.loads((tmp_path / "drawn" / "configs" / "model.json").read_text("utf-8"))["method"] == "refineseg"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("unet", {"features": [4] * 6}),
+        ("attention_unet", {"features": [4, 8, 8]}),
+        ("plain_conv_unet", {"features": [4, 8, 8]}),
+        ("segresnet", {"features": 8}),
+        ("vm_unet", {"features": [4, 8], "blocks": [1, 1], "state": 2, "patch": 2}),
+    ],
+)
+def test_the_last_layer_is_found_in_any_network(name: str, arguments: dict[str, Any]) -> None:
+    network = build(name, spatial_dims=2, in_channels=1, out_channels=3, **arguments).eval()
+    image = torch.randn(1, 1, 32, 32)
+    layer = last_layer(network, image)
+    seen: list[Tensor] = []
+    layer.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    with torch.no_grad():
+        logits = network(image)
+        torch.testing.assert_close(layer(seen[0]), logits)
+    assert layer.out_channels == 3
