@@ -198,6 +198,24 @@ def test_what_is_exported_holds_no_matrix_and_segments(desk: Path, tmp_path: Pat
     assert json.loads((tmp_path / "drawn" / "configs" / "model.json").read_text("utf-8"))["method"] == "refineseg"
 
 
+def test_a_site_without_any_expert_can_train_and_export(
+    desk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = read_dataset(desk / "data" / "coarse")
+    bare = tuple(replace(case, label=None, coarse=None) for case in dataset.cases)
+    write_dataset(desk / "data" / "coarse", replace(dataset, cases=bare))
+    first = recipe_of(desk).validate()["score"]
+    assert (training(desk, "engine.epochs=6").train() or 0) > first
+    card: dict[str, Any] = yaml.safe_load(CARD.read_text("utf-8"))
+    card |= {"name": "bare", "labels": card["labels"][:1], "licence_file": "licence.txt"}
+    (tmp_path / "licence.txt").write_text("A licence.", encoding="utf-8")
+    (tmp_path / "card.yaml").write_text(yaml.safe_dump(card), encoding="utf-8")
+    where = ["--data", str(desk / "data"), "--runs", str(desk / "runs"), "--set", "engine.epochs=6"]
+    exported = ["--card", str(tmp_path / "card.yaml"), "--models", str(tmp_path)]
+    assert main(["export", str(desk / "refineseg.yaml"), *where, *exported]) == 0
+    assert "are not calibrated" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from typing import Any
 
@@ -23,8 +24,12 @@ def fitted_temperatures(model: Model, parts: Parts) -> dict[str, Any]:
 
     Fitted to the voxels of the validation part, seen as at inference, that the network takes for a structure: those are
     the ones whose probabilities a person reads, and of all voxels nearly all are background. A region chosen by the
-    reference would ask even a calibrated network for less confidence, see `NoisyLabelSegLib.calibration`.
+    reference would ask even a calibrated network for less confidence, see `NoisyLabelSegLib.calibration`. Without an
+    expert's label for every case there is nothing to fit to: none then, and that is printed.
     """
+    if not all(case.label or case.raters for case in parts.cases("val")):
+        print("The validation part lacks experts' labels: probabilities are not calibrated.", file=sys.stderr)
+        return {}
     predict, kept = model.predictor(), defaultdict(list)
     strong = model.preprocessing.channels[-1] if model.description.channels > parts.in_channels else None
     for batch in DataLoader(parts.windows("val", NO_MASK, augment=False, strong=strong), batch_size=1):

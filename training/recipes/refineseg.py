@@ -24,8 +24,10 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from NoisyLabelSegLib.errors import InputError
+from NoisyLabelSegLib.inference.predictor import Predictor
 from training.data.drawings import contradictions, drawn_voxels, strategies_of
 from training.data.windows import Windows
 from training.losses.drawings import DiceOver, Regulariser, complementary_loss, positive_loss, regulariser
@@ -116,6 +118,26 @@ class RefineSeg(ImageAlone):
             if missing := sum(not codes[number].any() for codes in drawn):
                 said.append(f"{missing} of {len(drawn)} training cases have no drawing of {strategy}.")
         print("\n".join(said), end="\n" if said else "", file=sys.stderr)
+
+    def validate(self) -> dict[str, float]:
+        """As any segmentation where experts' labels are there to measure by; else by the drawings themselves."""
+        if all(case.label or case.raters for case in self.parts.cases("val")):
+            return super().validate()
+        return {"score": self._share_as_drawn()}
+
+    def _share_as_drawn(self) -> float:
+        """The share of what is drawn as a class that is found to be it, the mean over the classes."""
+        windows = self.parts.windows("val", NO_MASK, augment=False, drawings=self.strategies)
+        network = self._annotated.network
+        predict = Predictor(network, next(network.parameters()).device, patch=self.parts.preprocessing.window)
+        found, drawn = torch.zeros(self.parts.classes), torch.zeros(self.parts.classes)
+        for batch in DataLoader(windows, batch_size=1):
+            labels = predict(batch["image"]).argmax(dim=1)
+            for codes in (batch["drawn"][:, n] for n, one in enumerate(self.strategies) if not one.complementary):
+                for value in range(self.parts.classes):
+                    found[value] += ((codes == value + 1) & (labels == value)).sum()
+                    drawn[value] += (codes == value + 1).sum()
+        return float((found[drawn > 0] / drawn[drawn > 0]).mean()) if drawn.any() else 0.0
 
     def step(self, batch: Mapping[str, Tensor], epoch: int, fabric: Fabric) -> dict[str, Tensor]:
         logits, features = self.network(batch["image"], features=True)
