@@ -26,6 +26,7 @@ BENCHMARKS = (
     "training-step",
     "cross-scan",
     "step-heads",
+    "transitions",
     "segment",
 )
 
