@@ -127,7 +127,7 @@ class Hung:
         if self.given is not None:
             pictures["Given labels"] = self._outlined(grey, enlarge(self.given[place], spacing))
         pictures["Model"] = self._outlined(grey, enlarge(self.found[place], spacing))
-        pictures[title] = _overlaid(grey, enlarge(values[place], spacing))
+        pictures[title] = overlaid(grey, enlarge(values[place], spacing))
         if framed is not None:
             inside = enlarge(framed[window].astype(np.uint8), spacing) > 0
             pictures[title][ndimage.binary_dilation(inside) & ~inside] = 255
@@ -142,7 +142,7 @@ class Hung:
         return picture
 
 
-def _overlaid(grey: Colours, values: NDArray[Any]) -> Colours:
+def overlaid(grey: Colours, values: NDArray[Any]) -> Colours:
     """Values, 0 to 1, in the colours of `RAMP` over the picture, which shows through where they are low."""
     at = np.clip(values, 0, 1)[..., None] * (len(RAMP) - 1)
     colours = np.stack([np.interp(at[..., 0], np.arange(len(RAMP)), channel) for channel in RAMP.T], axis=-1)

@@ -236,3 +236,18 @@ def test_the_last_layer_is_found_in_any_network(name: str, arguments: dict[str, 
         logits = network(image)
         torch.testing.assert_close(layer(seen[0]), logits)
     assert layer.out_channels == 3
+
+
+def test_how_annotators_err_is_shown(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    training(desk).train()
+    where = ["--data", str(desk / "data"), "--runs", str(desk / "runs"), "-o", str(desk / "shown")]
+    assert main(["annotators", str(desk / "refineseg.yaml"), *where]) == 0
+    assert "eroded (positive): " in capsys.readouterr().out
+    figures = json.loads((desk / "shown" / "annotators.json").read_text("utf-8"))
+    assert list(figures) == ["eroded (positive)", "eroded (complementary)"]
+    for found in figures.values():
+        np.testing.assert_allclose(np.sum(found["drawn_given_true"], axis=0), 1, atol=1e-3)
+    for name in ("eroded_positive", "eroded_complementary"):
+        assert (desk / "shown" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["annotators", str(desk / "refineseg.yaml"), *where, "--set", "settings.matrices=false"]) == 2
+    assert "train this experiment first" in capsys.readouterr().err

@@ -134,6 +134,13 @@ def _add_measurements(commands: Commands) -> None:
     _places_arguments(table)
     table.set_defaults(command=_table)
 
+    annotators = commands.add_parser("annotators", help="show how annotators err, as RefineSeg has learnt it")
+    _experiment_arguments(annotators)
+    annotators.add_argument("--seed", type=int, default=0, help="seed of the run")
+    annotators.add_argument("--split", choices=("train", "val", "test"), default="val")
+    annotators.add_argument("-o", "--output", type=Path, required=True, help="folder for figures and pictures")
+    annotators.set_defaults(command=_annotators)
+
     suspects = commands.add_parser(
         "suspects", help="measure how well planted label noise is found in the training part"
     )
@@ -350,6 +357,18 @@ def _table(options: argparse.Namespace) -> None:
         target = options.runs / f"{options.table.stem}-{setting}-{options.split}.json"
         write_figures(target, found)
         print(f"figures in {target}")
+
+
+def _annotators(options: argparse.Namespace) -> None:
+    from training.annotators import describe
+
+    training = _training(options, options.experiment, options.seed, options.set)
+    experiment = training.experiment()
+    parts = experiment.parts(options.data, options.seed, 0, options.runs)
+    found = describe(experiment, parts, training.folder / "best.ckpt", options.split, options.output)
+    for name, figures in found.items():
+        print(f"{name}: {'; '.join(figures['told'])}")
+    print(f"figures and pictures in {options.output}")
 
 
 def _suspects(options: argparse.Namespace) -> None:

@@ -1,8 +1,8 @@
 """Weak-to-strong: lesions from the weak modality alone, by a network that learnt beside a strong one (thesis, ch. 5).
 
 The strong modality and everything that knew it (its encoder, ARM, PKT's heads) exist in training only: what is here is
-a segmentation of one image, slice by slice for a 2D network, and what a bundle says about how to read it. A network that
-RefineSeg taught is read in the same way.
+a segmentation of one image, slice by slice for a 2D network, and what a bundle says about how to read it. A network
+that RefineSeg taught is read in the same way.
 """
 
 from __future__ import annotations

@@ -177,11 +177,16 @@ class RefineSeg(ImageAlone):
         assert isinstance(network, Annotated)
         return network
 
+    @property
+    def heads(self) -> list[Transitions]:
+        """Each strategy's matrices."""
+        return [head for head in self._annotated.heads if isinstance(head, Transitions)]
+
     def _observed(self, number: int, rows: Tensor, features: Tensor) -> tuple[Tensor, Tensor | None]:
         """What a strategy is expected to draw at some pixels, (1), and its A there."""
         if not self.settings.matrices:
             return rows, None
-        transitions = self._annotated.heads[number](features.float())
+        transitions = self.heads[number](features.float())
         return expected_drawings(transitions, rows), transitions
 
     def _positive_bits(self, drawn: Tensor) -> Tensor:

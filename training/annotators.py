@@ -1,0 +1,154 @@
+"""What RefineSeg has learnt of annotators: how each errs on average, class by class, and where, as pictures.
+
+A matrix says what an annotator makes of each true class, p(drawn m | true k), the mean over the pixels that the network
+takes for k. It is the truth only where the network is right and the drawings can tell: what nobody ever drew cannot be
+told from what the network does not see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from NoisyLabelSegLib.errors import InputError
+from NoisyLabelSegLib.report_pictures import GREY_LEVELS, encode_png, enlarge, grey_levels
+from NoisyLabelSegLib.uncertainty_pictures import overlaid
+from training.data.cases import Split
+from training.evaluate import write_figures
+from training.experiment import Experiment
+from training.recipes.image_alone import NO_MASK
+from training.recipes.parts import Parts
+from training.recipes.refineseg import RefineSeg
+from training.recipes.transitions import mean_transitions
+
+LIKELY = 0.5
+"""A pixel shows how often its class is drawn otherwise where the class is at least so likely."""
+CHUNK = 2**14  # Pixels at once.
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A slice as the network and an annotator's matrices see it.
+
+    Attributes:
+        image: (rows, columns).
+        labels: the most probable classes.
+        errors: how probably the annotator draws something else there, 0 to 1; one map for each strategy.
+    """
+
+    image: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    errors: NDArray[np.float32]
+
+
+def describe(experiment: Experiment, parts: Parts, checkpoint: Path, split: Split, folder: Path) -> dict[str, Any]:
+    """Write ``annotators.json`` and a picture for each strategy and return the figures.
+
+    Args:
+        experiment, parts: of a recipe "refineseg" with matrices.
+        checkpoint: of its run.
+        split: which part of the data set is looked at.
+        folder: for the files; it is made.
+
+    Raises:
+        InputError: it was trained without matrices, or the part is empty.
+    """
+    recipe = trained(experiment, parts, checkpoint)
+    names = [name for _, name in sorted({0: "background", **parts.dataset.labels}.items())]
+    slices, matrices = _looked_at(recipe, split)
+    figures = {
+        str(strategy): _figures(matrix, names) for strategy, matrix in zip(recipe.strategies, matrices, strict=True)
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_figures(folder / "annotators.json", figures)
+    for number, strategy in enumerate(recipe.strategies):
+        name = f"{strategy.annotator}_{'complementary' if strategy.complementary else 'positive'}".replace(" ", "_")
+        (folder / f"{name}.png").write_bytes(encode_png(_picture(slices, number)))
+    return figures
+
+
+def trained(experiment: Experiment, parts: Parts, checkpoint: Path) -> RefineSeg:
+    """The recipe with the weights of a run, matrices included."""
+    if not checkpoint.is_file():
+        raise InputError(f"There is no '{checkpoint}': train this experiment first.")
+    recipe = experiment.make(parts)
+    if not isinstance(recipe, RefineSeg) or not recipe.settings.matrices:
+        raise InputError("Only the recipe 'refineseg' with settings.matrices learns how annotators err.")
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["network"]
+    recipe.network.load_state_dict(state)
+    recipe.network.eval()
+    return recipe
+
+
+@torch.inference_mode()
+def _looked_at(recipe: RefineSeg, split: Split) -> tuple[list[Seen], list[Tensor]]:
+    """The slices with most structure, and each strategy's mean matrix over all of them."""
+    windows = recipe.parts.windows(split, NO_MASK, augment=False, drawings=recipe.strategies)
+    sums = torch.zeros(len(recipe.strategies), recipe.parts.classes, recipe.parts.classes)
+    weights, seen = torch.zeros(recipe.parts.classes), []
+    for batch in DataLoader(windows, batch_size=1):
+        image = _padded(batch["image"], recipe.parts.preprocessing.multiple)
+        logits, features = recipe.network(image, features=True)
+        rows, given = (one.movedim(1, -1).flatten(0, -2) for one in (logits.softmax(dim=1), features))
+        errors = [torch.empty(len(rows)) for _ in recipe.strategies]
+        for start in range(0, len(rows), CHUNK):
+            part = slice(start, start + CHUNK)
+            for number, head in enumerate(recipe.heads):
+                transitions = head(given[part])
+                sums[number] += mean_transitions(transitions, rows[part]).nan_to_num() * rows[part].sum(dim=0)
+                otherwise = 1 - transitions.diagonal(dim1=1, dim2=2)
+                errors[number][part] = (otherwise * (rows[part] > LIKELY)).sum(dim=1)
+        weights += rows.sum(dim=0)
+        seen += list(_slices(image, logits, errors))
+    if not seen:
+        raise InputError(f"The {split} part of '{recipe.parts.dataset.name}' is empty: choose another.")
+    seen.sort(key=lambda one: -np.count_nonzero(one.labels))
+    return seen[:: max(1, len(seen) // 12)][:4], [matrix / weights for matrix in sums]
+
+
+def _padded(image: Tensor, multiple: int) -> Tensor:
+    missing = [-size % multiple for size in image.shape[2:]]
+    return F.pad(image, [n for side in reversed(missing) for n in (0, side)], mode="replicate")
+
+
+def _slices(image: Tensor, logits: Tensor, errors: list[Tensor]) -> Iterator[Seen]:
+    labels = logits.argmax(dim=1)
+    maps = torch.stack([one.view(labels.shape) for one in errors])
+    if labels.ndim == 4:  # of a volume its middle slice
+        middle = labels.shape[1] // 2
+        image, labels, maps = image[:, :, middle], labels[:, middle], maps[:, :, middle]
+    yield Seen(image[0, 0].numpy(), labels[0].numpy(), maps[:, 0].numpy())
+
+
+def _figures(matrix: Tensor, names: list[str]) -> dict[str, Any]:
+    """The matrix and, in words, what happens to each class."""
+    told = []
+    for true, name in enumerate(names):
+        column = matrix[:, true]
+        wrong = [(float(share), names[m]) for m, share in enumerate(column) if m != true and share >= 0.01]
+        parts = ", ".join(f"{share:.0%} as {other}" for share, other in sorted(wrong, reverse=True))
+        told.append(
+            f"of true {name}, {parts or 'hardly anything'} is drawn otherwise" if parts else f"{name} is drawn as it is"
+        )
+    return {"classes": names, "drawn_given_true": [[round(float(x), 4) for x in row] for row in matrix], "told": told}
+
+
+def _picture(slices: list[Seen], number: int) -> NDArray[np.uint8]:
+    """A row for each slice: the image, what the network sees, and how probably the annotator draws otherwise."""
+    rows = []
+    for one in slices:
+        grey = enlarge(grey_levels(one.image), (1, 1)).astype(float) * 255 / (GREY_LEVELS - 1)
+        plain = np.repeat(grey[..., None], 3, axis=2).astype(np.uint8)
+        labels = enlarge(one.labels / max(1, one.labels.max()), (1, 1))
+        rows.append(np.hstack([plain, overlaid(plain, labels), overlaid(plain, enlarge(one.errors[number], (1, 1)))]))
+    width = max(row.shape[1] for row in rows)
+    return np.vstack([np.pad(row, ((0, 4), (0, width - row.shape[1]), (0, 0))) for row in rows])
