@@ -68,11 +68,11 @@ class PKTSettings:
     steps: int = 10
     rho: Schedule = "cosine"
     alpha: Schedule = "cosine"
-    noise: float = 0.5
+    noise: float = 0.25
     smoothness: float = 0.1
     anchored: bool = True
     update: Literal["joint", "blockwise"] = "joint"
-    fused_from: Literal["student", "teacher"] = "student"
+    fused_from: Literal["student", "teacher"] = "teacher"
     relative: bool = True
     strong: Intensity = field(default_factory=Intensity)
 
