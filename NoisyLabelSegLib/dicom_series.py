@@ -29,7 +29,7 @@ def read_series(folder: Path) -> sitk.Image:
         InputError: there is no series or several of one size, or slices that belong on no common grid.
         RuntimeError: a file cannot be read.
     """
-    files = _largest_series(folder)
+    files = largest_series(folder)
     if len(files) == 1:
         return sitk.ReadImage(files[0])
     reader = sitk.ImageSeriesReader()
@@ -49,8 +49,12 @@ def resampling_note(image: sitk.Image) -> str:
     return str(image.GetMetaData(RESAMPLED)) if image.HasMetaDataKey(RESAMPLED) else ""
 
 
-def _largest_series(folder: Path) -> tuple[str, ...]:
-    """The files, in order, of the image series with the most of them."""
+def largest_series(folder: Path) -> tuple[str, ...]:
+    """The files, in order, of the image series with the most of them: the one that `read_series` reads.
+
+    Raises:
+        InputError: there is no series, or several of one size.
+    """
     series: dict[str, tuple[str, ...]] = {}
     for uid in sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)):
         files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid)

@@ -90,15 +90,26 @@ def test_prepare_writes_a_data_set_that_can_be_read(tmp_path: Path, adapter: str
     assert case.strong and case.strong.is_file() and case.image.is_file() and case.label and case.label.is_file()
 
 
-@pytest.mark.parametrize("which", [1, 2])
+@pytest.mark.parametrize(("which", "told"), [(1, "None of the 1 cases"), (2, "1 of the 2 files")])
 def test_missing_files_are_counted_and_the_first_is_named(
-    tmp_path: Path, adapter: str, images: Images, which: int
+    tmp_path: Path, adapter: str, images: Images, which: int, told: str
 ) -> None:
     source = write(tmp_path / "source", adapter, images)
     (source / FILES[adapter][which]).unlink()
     with pytest.raises(InputError) as caught:
         adapted(source, adapter)
-    assert "1 of the 3 files" in str(caught.value) and str(source / FILES[adapter][which]) in str(caught.value)
+    assert told in str(caught.value) and str(source / FILES[adapter][which]) in str(caught.value)
+
+
+def test_cases_without_a_strong_image_are_kept_and_counted(
+    tmp_path: Path, images: Images, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write(tmp_path / "source", "hecktor", images)
+    write(source, "hecktor", images, ("CHUM-001", "CHUM-002"))
+    (source / "imagesTr" / "CHUM-002__PT.nii.gz").unlink()
+    dataset = adapted(source, "hecktor")
+    assert [case.strong is None for case in dataset.cases] == [False, True]
+    assert "1 of 2 cases have no PET, the first is 'CHUM-002'" in capsys.readouterr().err
 
 
 def test_another_folder_is_said_to_be_one(tmp_path: Path, adapter: str) -> None:

@@ -164,3 +164,12 @@ def test_no_noise_is_valid_json(tiny_dataset: Path, tmp_path: Path) -> None:
 
     text = (tmp_path / "dataset.json").read_text(encoding="utf-8")
     assert "dose" not in json.loads(text, parse_constant=refuse)["simulation"]
+
+
+def test_hounsfield_units_are_not_taken_for_8_bit_values(tiny_dataset: Path, tmp_path: Path) -> None:
+    dataset = read_dataset(tiny_dataset / "tiny")
+    image = sitk.ReadImage(str(dataset.cases[0].image)) - 1000
+    sitk.WriteImage(image, str(tmp_path / "hu.nii.gz"))
+    case = replace(dataset.cases[0], image=tmp_path / "hu.nii.gz")
+    with pytest.raises(InputError, match="only images of about 0 to 255"):
+        weaken_dataset(replace(dataset, cases=(case,)), tmp_path / "weak", WeakModality(), 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from NoisyLabelSegLib.networks import build
 from training.recipes.transfer import Start, start_from
 
 RUN = "other-small"
+SETTINGS = {"recipe": "supervised", "data": "any", "preprocessing": {"dimensions": 2, "window": [32, 32]}}
 VM = {"spatial_dims": 2, "out_channels": 2, "features": [4, 8], "blocks": [1, 1], "state": 2, "patch": 2}
 
 
@@ -23,6 +25,8 @@ def trained(runs: Path, source: torch.nn.Module, name: str = RUN) -> Path:
     folder = runs / f"{name}-seed0"
     folder.mkdir()
     torch.save({"network": source.state_dict()}, folder / "best.ckpt")
+    torch.save({"state": {"epoch": 100}}, folder / "last.ckpt")
+    (folder / "experiment.json").write_text(json.dumps(SETTINGS), encoding="utf-8")
     return runs
 
 
@@ -42,7 +46,7 @@ def test_new_channels_change_nothing_at_first(tmp_path: Path) -> None:
         (build("vm_unet", in_channels=1, **VM), network(1), Start(RUN), "is not in that run"),
         (build("vm_unet", in_channels=1, **VM), network(1), Start(RUN, lenient=True), "is not in that run"),
         (network(1), network(1), Start(RUN, {"encoder": "encoder"}), "encoder is not in that run"),
-        (None, network(1), Start(RUN), "train that run with this seed"),
+        (None, network(1), Start(RUN), "train that run, with this seed, first"),
     ],
 )
 def test_what_does_not_fit_is_refused(

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import SimpleITK as sitk
 import torch
 import yaml
 from torch import Tensor
 
 from NoisyLabelSegLib import cli
 from NoisyLabelSegLib.bundle import load_bundle
+from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.networks.vm_unet import VMUNet
 from training.__main__ import main
 from training.experiment import read_experiment
@@ -48,7 +51,9 @@ def desk(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Iterat
     for number, entry in enumerate(content["training"]):
         for key in ("image", "label", "coarse"):
             entry[key] = str(tiny_dataset / "tiny" / entry[key])
-        entry |= {"strong": entry["image"]} if number else {}
+        strong, image = folder / "data" / "pairs" / f"{entry['id']}_strong.nii.gz", sitk.ReadImage(entry["image"])
+        sitk.WriteImage(image * image, str(strong))
+        entry |= {"strong": str(strong)} if number else {}
     (folder / "data" / "pairs" / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
     for name, values in (("arm", ARM), ("pkt", PUPIL)):
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
@@ -103,6 +108,123 @@ def test_the_teacher_does_not_move_and_the_pupil_does(desk: Path) -> None:
     moved = {name for name, tensor in recipe.network.state_dict().items() if not torch.equal(tensor, before[name])}
     assert any(name.startswith("heads") for name in moved)
     assert all(any(name.startswith(f"network.{part}") for name in moved) for part in ("encoder", "decoder"))
+
+
+def paired_only(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    kept = {name: tensor[batch["paired"]] for name, tensor in batch.items()}
+    return {name: tensor.double() if tensor.is_floating_point() else tensor for name, tensor in kept.items()}
+
+
+@pytest.mark.parametrize("relative", [True, False])
+@pytest.mark.parametrize("fused_from", ["student", "teacher"])
+def test_the_transfer_is_the_papers_written_out(desk: Path, fused_from: str, relative: bool) -> None:
+    """(5.6), (5.8) and (5.11) to (5.13) step by step, level by level, without noise."""
+    change = [f"settings.fused_from={fused_from}", f"settings.relative={str(relative).lower()}"]
+    recipe = pupil(desk, *change, "settings.noise=0", "settings.smoothness=0.3", "settings.anchored=false")
+    assert isinstance(recipe.network, Student) and recipe.network.heads is not None
+    for network in (recipe.network, recipe.teacher):
+        network.double()
+    for parameter in recipe.network.parameters():  # away from the teacher
+        torch.nn.init.normal_(parameter, std=0.3) if parameter.ndim == 2 else None
+    for parameter in recipe.network.network.encoder.parameters():
+        parameter.data.mul_(1.1)
+    batch = paired_only(first_batch(recipe))
+    _, features, predicted = recipe.network(batch["image"], levels=True)
+    found = recipe._transfer(batch, features, predicted)
+
+    weak = recipe.network.network.encoder(batch["image"])
+    strong, before = recipe.teacher.strong(batch["strong"]), recipe.teacher.weak(batch["image"])
+    steps = 3
+    for level in range(2):
+        source = weak if fused_from == "student" else before
+        fused = recipe.teacher.arms[level](strong[level], source[level])
+        size = fused.square().mean().sqrt() if relative else torch.tensor(1.0)
+        made = recipe.network.heads(weak)[level]
+        loss = torch.tensor(0.0, dtype=torch.float64)
+        for t in range(steps):
+            rho = (1 + math.cos(math.pi * t / (steps - 1))) / 2
+            target = rho * fused + (1 - rho) * weak[level]
+            loss = loss + ((made[t] - target) / size).square().mean() / steps
+            if t:
+                loss = loss + 0.3 * ((made[t] - made[t - 1]) / size).square().mean() / (steps - 1)
+        torch.testing.assert_close(found[level], loss)
+
+
+def test_noise_enters_the_targets_of_late_steps_alone(desk: Path) -> None:
+    losses = {}
+    for noise in (0, 1):
+        recipe = pupil(desk, f"settings.noise={noise}", "settings.steps=2", "settings.smoothness=0")
+        batch = first_batch(recipe)
+        _, features, predicted = recipe.network(batch["image"], levels=True)
+        losses[noise] = [float(one.detach()) for one in recipe._transfer(batch, features, predicted)]
+    # The last of two targets is the weak features themselves, or but noise of the size of the fused ones.
+    for plain, noisy in zip(losses[0], losses[1], strict=True):
+        assert noisy > plain + 0.3
+
+
+def test_the_loss_is_the_segmentations_and_lambda_times_every_levels(desk: Path) -> None:
+    recipe = pupil(desk, "settings.weight=3", "settings.noise=0")
+    figures = recipe.step(first_batch(recipe), 0, Fabric())  # type: ignore[arg-type]
+    expected = figures["segmentation"] + 3 * (figures["level1"] + figures["level2"])
+    torch.testing.assert_close(figures["loss"], expected)
+
+
+def test_stage_1_sees_the_weak_channel_first(desk: Path) -> None:
+    experiment = read_experiment(desk / "arm.yaml")
+    recipe = experiment.make(experiment.parts(desk / "data", 0))
+    sample = recipe.training_data()[0]
+    batch = {name: tensor[None] for name, tensor in sample.items()}
+    seen = recipe.seen(batch)
+    assert torch.equal(seen[:, :1], batch["image"]) and torch.equal(seen[:, 1:], batch["strong"])
+    assert not torch.equal(batch["image"], batch["strong"])
+
+
+def test_levels_that_do_not_learn_have_no_heads(desk: Path) -> None:
+    recipe = pupil(desk, "settings.levels=[2]")
+    recipe.step(first_batch(recipe), 0, Fabric())  # type: ignore[arg-type]
+    heads = {name: parameter for name, parameter in recipe.network.named_parameters() if name.startswith("heads")}
+    assert {name.split(".")[2] for name in heads} == {"0"}
+    assert all(parameter.grad is not None for parameter in heads.values())
+
+
+def test_a_batch_without_any_pair_reaches_every_parameter(desk: Path) -> None:
+    recipe = pupil(desk)
+    batch = first_batch(recipe)
+    alone = {name: tensor[~batch["paired"]] for name, tensor in batch.items()}
+    figures = recipe.step(alone, 0, Fabric())  # type: ignore[arg-type]
+    assert torch.equal(figures["loss"], figures["segmentation"])
+    assert all(parameter.grad is not None for parameter in recipe.network.parameters())
+
+
+@pytest.mark.parametrize("change", ["levels=[]", "levels=[1, 1]", "weight=-1", "smoothness=-1", "noise=2", "steps=0"])
+def test_settings_that_make_no_sense_are_refused(desk: Path, change: str) -> None:
+    with pytest.raises(InputError, match="settings"):
+        pupil(desk, f"settings.{change}")
+
+
+@pytest.mark.parametrize(
+    "change", ["settings.strong.rule=min-max", "preprocessing.intensity.rule=min-max", "preprocessing.margin=3"]
+)
+def test_a_teacher_that_saw_images_in_another_way_is_refused(desk: Path, change: str) -> None:
+    with pytest.raises(InputError, match="saw images in another way"):
+        pupil(desk, change)
+
+
+def test_a_quick_look_and_a_half_trained_run_teach_nobody(desk: Path, tmp_path: Path) -> None:
+    for name, how in (("quick", {"limit": 2}), ("whole", {})):
+        runs = tmp_path / name
+        Training(desk / "arm.yaml", False, (), 0, desk / "data", runs).train(**how)
+    quick = read_experiment(desk / "pkt.yaml").parts(desk / "data", 0, runs=tmp_path / "quick")
+    with pytest.raises(InputError, match="has seen 2 cases a part only"):
+        read_experiment(desk / "pkt.yaml").make(quick)
+    folder = tmp_path / "whole" / "arm-full-seed0"
+    text = (folder / "experiment.json").read_text("utf-8")
+    (folder / "experiment.json").write_text(text.replace('"epochs": 1', '"epochs": 2'), encoding="utf-8")
+    half = read_experiment(desk / "pkt.yaml").parts(desk / "data", 0, runs=tmp_path / "whole")
+    with pytest.raises(InputError, match="has not been trained to its end"):
+        read_experiment(desk / "pkt.yaml").make(half)
+    with pytest.raises(InputError, match="begun with other settings"):
+        Training(desk / "arm.yaml", False, (), 0, desk / "data", tmp_path / "quick").read()
 
 
 def test_the_pupil_starts_as_the_teachers_weak_part(desk: Path) -> None:
@@ -189,7 +311,7 @@ def test_the_bundle_segments_and_asks_for_no_strong_image(desk: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (["settings.teacher=nobody"], "train stage 1"),
+        (["settings.teacher=nobody"], "train that run, with this seed, first"),
         (["settings.levels=[5]"], "no level 5"),
         (["network.arguments.features=[8, 6]"], "another network"),
         (["network.name=unet", "network.arguments=null"], "teaches a vm_unet"),

@@ -49,9 +49,31 @@ def write_settings(folder: Path, experiment: Experiment, seed: int, limit: int, 
 
 
 def settings_of(folder: Path, experiment: Experiment) -> Experiment:
-    """What was trained in a folder, to be used instead of ``experiment``, which must say the same."""
+    """What was trained in a folder, to be used instead of ``experiment``, which must say the same.
+
+    Raises:
+        InputError: also when it was but a quick look at some cases.
+    """
     trained = read_settings(folder)
-    _require_same(folder, trained, experiment, {})
+    _require_same(folder, trained, experiment, {"limit": 0})
+    return trained
+
+
+def settings_of_trained(folder: Path) -> Experiment:
+    """What was trained in a folder to its end, as another run needs it to build on.
+
+    Raises:
+        InputError: it was not trained, not to its end, or but for a quick look.
+    """
+    from training.engine import finished  # recipes, which build on runs, lie below the engine
+
+    if not (folder / "best.ckpt").is_file():
+        raise InputError(f"There is no '{folder / 'best.ckpt'}': train that run, with this seed, first.")
+    trained = read_settings(folder)
+    if trained.values.get("limit"):
+        raise InputError(f"The run in '{folder}' has seen {trained.values['limit']} cases a part only: train it anew.")
+    if not finished(folder, trained.engine):
+        raise InputError(f"The run in '{folder}' has not been trained to its end: go on with it first.")
     return trained
 
 

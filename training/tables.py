@@ -35,7 +35,14 @@ from training.evaluate import paired, write_figures
 from training.trainings import Training
 
 # What stands above a column, for the figures that have no name of their own.
-HEADINGS = {"dice": "Dice", "hd95": "HD95 (mm)", "assd": "ASSD (mm)", "iou": "IoU", "minutes": "training (min)"}
+HEADINGS = {
+    "dice": "Dice",
+    "hd95": "HD95 (mm)",
+    "assd": "ASSD (mm)",
+    "iou": "IoU",
+    "minutes": "training (min)",
+    "without_distance": "one empty",
+}
 
 
 @dataclass(frozen=True)
@@ -146,7 +153,8 @@ def figures(table: TableSettings, rows: Sequence[Row]) -> dict[str, Any]:
                 found[row.name]["against"][other] = {"dice_by_patient": difference, "p": p}
         if table.gap and dice.keys() >= set(table.gap):
             low, high = (dice[name] for name in table.gap)
-            found[row.name]["gap_closed"] = (dice[row.name] - low) / (high - low)
+            if high > low:  # else there is no gap to close
+                found[row.name]["gap_closed"] = (dice[row.name] - low) / (high - low)
     return found
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import SimpleITK as sitk
 
+from NoisyLabelSegLib.dicom_series import largest_series
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.images import read_image
 
@@ -54,9 +55,10 @@ def suv_factor(tags: Mapping[str, str]) -> float:
 
 
 def is_pet_series(folder: Path) -> bool:
-    """Whether a folder's first DICOM file is of a PET."""
-    files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder))
-    if not files:
+    """Whether the DICOM series that is read from a folder is of a PET."""
+    try:
+        files = largest_series(folder)
+    except InputError:
         return False
     reader = sitk.ImageFileReader()
     reader.SetFileName(files[0])
@@ -82,8 +84,7 @@ def _tags(folder: Path) -> dict[str, str]:
         pydicom = import_module("pydicom")
     except ImportError as error:
         raise InputError("PET in DICOM needs pydicom: install it, or give the PET as SUV in NIfTI.") from error
-    names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder))
-    headers = [pydicom.dcmread(name, stop_before_pixels=True) for name in names]
+    headers = [pydicom.dcmread(name, stop_before_pixels=True) for name in largest_series(folder)]
     first: Any = min(headers, key=lambda header: str(header.get("AcquisitionTime", "")))
     injection: Any = next(iter(first.get("RadiopharmaceuticalInformationSequence") or []), {})
     found = {key: first.get(key) for key in (*_TOP, "AcquisitionDate", "AcquisitionTime")}

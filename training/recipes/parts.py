@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,16 +136,16 @@ Predict = Callable[[Mapping[str, Tensor]], Tensor]
 
 
 def validation_dice(windows: Windows, parts: Parts, device: torch.device, predict: Predict) -> float:
-    """Mean Dice over windows with any expert foreground and over the labels; whole cases are seen through windows.
+    """Mean Dice over the labels and over windows with any expert foreground, or over whole cases with any.
 
     Args:
-        windows: the validation windows.
+        windows: the validation windows; cases that are seen whole count as wholes, also slice by slice.
         parts: the experiment's parts.
         device: where the network is.
         predict: see `Predict`.
     """
-    scores = []
     whole = isinstance(windows, Patches)
+    voxels: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0, 0])  # both, predicted, expert's
     for batch in DataLoader(windows, batch_size=1 if whole else 32 if parts.preprocessing.dimensions == 2 else 2):
         expert = batch.pop("expert")
         if whole:
@@ -153,10 +154,12 @@ def validation_dice(windows: Windows, parts: Parts, device: torch.device, predic
             predicted = predict({name: tensor.to(device) for name, tensor in batch.items()}).cpu()
         for value in range(1, parts.classes):
             a, b = (predicted == value).flatten(1), (expert == value).flatten(1)
-            present = b.any(dim=1)
-            dice = 2 * (a & b).sum(dim=1) / (a.sum(dim=1) + b.sum(dim=1)).clamp(min=1)
-            scores += dice[present].tolist()
-    return float(sum(scores) / max(len(scores), 1))
+            counts = torch.stack([(a & b).sum(dim=1), a.sum(dim=1), b.sum(dim=1)], dim=1)
+            for index, found in zip(batch["index"].tolist(), counts.tolist(), strict=True):
+                unit = windows.items[index][0] if whole else index
+                voxels[unit, value] = [one + more for one, more in zip(voxels[unit, value], found, strict=True)]
+    scores = [2 * both / (ours + theirs) for both, ours, theirs in voxels.values() if theirs]
+    return sum(scores) / max(len(scores), 1)
 
 
 def _through_windows(batch: Mapping[str, Tensor], parts: Parts, device: torch.device, predict: Predict) -> Tensor:

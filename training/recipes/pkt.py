@@ -6,8 +6,8 @@ lambda times the transfer of every level.
 
 Decisions where the thesis is silent or contradicts itself:
 
-- (5.14) is one loss and one optimiser step, Algorithm 5.1 updates block after block: ``update: joint`` and
-  ``blockwise``, in which no level's transfer loss reaches the levels before it.
+- (5.14) is one loss and one optimiser step, Algorithm 5.1 updates block after block. ``update: blockwise`` has what
+  that comes to in one step, no level's transfer loss reaches the levels before it; ``joint`` is (5.14).
 - ARM's fused features come from the weak features of the network that is trained (``fused_from: student``, the
   algorithm's words), which move away from those that ARM was trained on, or from stage 1's own (``teacher``).
 - Squared differences, and the noise of (5.9), are relative to the mean square of a level's fused features
@@ -19,9 +19,8 @@ Decisions where the thesis is silent or contradicts itself:
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -39,7 +38,7 @@ from training.data.windows import Windows
 from training.losses.discrepancy import dice_cross_entropy
 from training.losses.knowledge_transfer import Schedule, degraded_targets, falling, transfer_loss
 from training.recipes.image_alone import NO_MASK, ImageAlone
-from training.recipes.parts import NetworkSettings, Parts
+from training.recipes.parts import Parts
 from training.recipes.step_heads import StepHeads
 
 
@@ -79,18 +78,22 @@ class PKTSettings:
     def __post_init__(self) -> None:
         if self.steps < 1 or not 0 <= self.noise <= 1:
             raise ValueError("settings.steps must be at least 1 and settings.noise lie between 0 and 1")
+        if self.weight < 0 or self.smoothness < 0:
+            raise ValueError("settings.weight and settings.smoothness must not be negative")
+        if not self.levels or len(set(self.levels)) < len(self.levels):
+            raise ValueError("settings.levels must name each level that learns once, and at least one")
 
 
 class Student(nn.Module):
     """The network that will be exported, and the heads that will not.
 
-    With ``levels`` the forward pass gives logits, features of every level, and the features' predictions: the heads'
-    ``TBCHW[D]``, or the features themselves where no step is known.
+    With ``levels`` the forward pass gives logits, features of every level, and the predictions of those that learn: the
+    heads' ``TBCHW[D]``, or the features themselves where no step is known.
     """
 
-    def __init__(self, network: VMUNet, heads: StepHeads | None, blockwise: bool) -> None:
+    def __init__(self, network: VMUNet, heads: StepHeads | None, wanted: Sequence[int], *, blockwise: bool) -> None:
         super().__init__()
-        self.network, self.heads, self.blockwise = network, heads, blockwise
+        self.network, self.heads, self.wanted, self.blockwise = network, heads, tuple(wanted), blockwise
 
     def forward(self, image: Tensor, levels: bool = False) -> Any:
         if not levels:
@@ -101,7 +104,8 @@ class Student(nn.Module):
             before = [image, *(feature.detach() for feature in features)]
             blocks = self.network.encoder.levels
             learning = [block(given) for block, given in zip(blocks, before[:-1], strict=True)]
-        return logits, features, self.heads(learning) if self.heads else learning
+        chosen = [learning[n] for n in self.wanted]
+        return logits, features, self.heads(chosen) if self.heads else chosen
 
 
 class PKT(ImageAlone):
@@ -115,7 +119,7 @@ class PKT(ImageAlone):
                 "PKT starts from stage 1, settings.teacher: leave network.start out, or give it to stage 1."
             )
         super().__init__(parts)
-        self.settings, self.teacher = settings, read_teacher(settings.teacher, parts)
+        self.settings, self.teacher = settings, read_teacher(settings, parts)
         network, encoder = self.network, self.teacher.weak
         if not isinstance(network, VMUNet):
             raise InputError(f"PKT teaches a vm_unet, not '{parts.network_settings.name}': change network.name.")
@@ -127,8 +131,9 @@ class PKT(ImageAlone):
             raise InputError(f"'{settings.teacher}' is of another network than network.arguments: {error}") from error
         torch.manual_seed(parts.seed)
         known = settings.transfer == "pkt"
-        heads = StepHeads(network.features, settings.steps, settings.anchored) if known else None
-        self.network = Student(network, heads, settings.update == "blockwise")
+        wanted = [level - 1 for level in settings.levels]
+        heads = StepHeads([network.features[n] for n in wanted], settings.steps, settings.anchored) if known else None
+        self.network = Student(network, heads, wanted, blockwise=settings.update == "blockwise")
         self.optimizer = parts.optimizer(self.network)
 
     def training_data(self) -> Windows:
@@ -151,6 +156,8 @@ class PKT(ImageAlone):
             loss = loss + self.settings.weight * torch.stack(transfer).sum()
             names = (f"level{level}" for level in self.settings.levels)
             figures |= {name: value.detach() for name, value in zip(names, transfer, strict=True)}
+        else:  # the heads take part by nothing: several processes wait for every gradient
+            loss = loss + 0 * sum(one.sum() for one in predicted)
         self.optimizer.zero_grad()
         fabric.backward(loss)
         self.optimizer.step()
@@ -162,10 +169,11 @@ class PKT(ImageAlone):
         weak = [feature.detach()[paired] for feature in features]
         fused = self._fused(batch["image"][paired], batch["strong"][paired], weak)
         losses = []
-        for n in (level - 1 for level in settings.levels):
-            size = fused[n].square().mean().sqrt() if settings.relative else 1
-            own = predicted[n][paired] if settings.transfer == "mse" else predicted[n][:, paired]
-            losses.append(self._level_loss(own / size, fused[n] / size, weak[n] / size))
+        for level, prediction in zip(settings.levels, predicted, strict=True):
+            target, before = fused[level - 1], weak[level - 1]
+            size = target.square().mean().sqrt() if settings.relative else 1
+            own = prediction[paired] if settings.transfer == "mse" else prediction[:, paired]
+            losses.append(self._level_loss(own / size, target / size, before / size))
         return losses
 
     def _level_loss(self, predicted: Tensor, fused: Tensor, weak: Tensor) -> Tensor:
@@ -184,21 +192,26 @@ class PKT(ImageAlone):
         return teacher.fuse(weak, teacher.strong(strong))
 
 
-def read_teacher(name: str, parts: Parts) -> WeakToStrong:
+def read_teacher(settings: PKTSettings, parts: Parts) -> WeakToStrong:
     """Stage 1's network, frozen.
 
     Raises:
-        InputError: when that run has not been trained, or is none of stage 1.
+        InputError: when that run has not been trained to its end, is none of stage 1, or saw images in another way.
     """
-    if not name:
+    from training.runs import settings_of_trained  # which knows all recipes
+
+    if not settings.teacher:
         raise InputError("settings.teacher must name the run of stage 1, such as lidc_arm-small.")
-    folder = parts.runs / f"{name}-seed{parts.seed}"
-    if not (folder / "best.ckpt").is_file():
-        raise InputError(f"There is no '{folder / 'best.ckpt'}': train stage 1, the recipe arm, with this seed first.")
-    described = json.loads((folder / "experiment.json").read_text(encoding="utf-8"))["network"]
-    theirs = replace(parts, network_settings=NetworkSettings(described["name"], described.get("arguments")))
-    network = build(described["name"], **theirs.network_arguments(parts.in_channels + 1))
-    if not isinstance(network, WeakToStrong):
-        raise InputError(f"'{folder}' holds a {described['name']}, not the weak_to_strong network of stage 1.")
+    folder = parts.runs / f"{settings.teacher}-seed{parts.seed}"
+    trained = settings_of_trained(folder)
+    strong = getattr(trained.settings, "strong", None)
+    theirs = replace(parts, network_settings=trained.network)
+    network = build(trained.network.name, **theirs.network_arguments(parts.in_channels + 1))
+    if not isinstance(network, WeakToStrong) or strong is None:
+        raise InputError(f"'{folder}' holds a {trained.network.name}, not the weak_to_strong network of stage 1.")
+    if (trained.preprocessing, strong) != (parts.preprocessing, settings.strong):
+        raise InputError(
+            f"Stage 1 in '{folder}' saw images in another way: give preprocessing and settings.strong the same values."
+        )
     network.load_state_dict(torch.load(folder / "best.ckpt", map_location="cpu", weights_only=True)["network"])
     return network.requires_grad_(False).eval()

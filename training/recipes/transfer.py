@@ -53,10 +53,11 @@ def start_from(network: nn.Module, starts: Sequence[Start], runs: Path, seed: in
 
 
 def _weights(run: str, runs: Path, seed: int) -> dict[str, Tensor]:
-    checkpoint = runs / f"{run}-seed{seed}" / "best.ckpt"
-    if not checkpoint.is_file():
-        raise InputError(f"There is no '{checkpoint}' to start from: train that run with this seed first.")
-    weights: dict[str, Tensor] = torch.load(checkpoint, map_location="cpu", weights_only=True)["network"]
+    from training.runs import settings_of_trained  # which knows all recipes
+
+    folder = runs / f"{run}-seed{seed}"
+    settings_of_trained(folder)
+    weights: dict[str, Tensor] = torch.load(folder / "best.ckpt", map_location="cpu", weights_only=True)["network"]
     return weights
 
 

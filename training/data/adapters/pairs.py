@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,13 +41,13 @@ class Pairs:
 
 
 def adapt_pairs(described: Pairs, pairs: Sequence[Pair], target: Path) -> DataSet:
-    """Check all pairs and write their lesions on the weak image's grid to ``target``.
+    """Check all pairs and write their lesions on the weak image's grid to ``target``; missing strong ones are counted.
 
     Raises:
-        InputError: no pair, files that are missing (the first is named), values that the modality cannot have, or a
-            strong image that is not where the weak one is.
+        InputError: no pair, weak images or labels that are missing (the first is named), values that a modality cannot
+            have, or a strong image that is not where the weak one is.
     """
-    paths = [path for pair in pairs for path in (pair.weak, pair.strong, pair.label)]
+    paths = [path for pair in pairs for path in (pair.weak, pair.label)]
     if not pairs:
         raise InputError(f"There are no files of {described.name} here: is this the data set's folder?")
     if missing := [path for path in paths if not path.is_file()]:
@@ -54,22 +55,36 @@ def adapt_pairs(described: Pairs, pairs: Sequence[Pair], target: Path) -> DataSe
             f"{len(missing)} of the {len(paths)} files of {described.name} are missing, the first is '{missing[0]}'."
         )
     cases = tuple(_case(pair, described, target) for pair in pairs)
+    alone = [case.id for case in cases if case.strong is None]
+    if len(alone) == len(cases):
+        raise InputError(
+            f"None of the {len(cases)} cases of {described.name} has its {described.strong}: the first would be "
+            f"'{pairs[0].strong}'."
+        )
+    if alone:
+        told = f"{len(alone)} of {len(cases)} cases have no {described.strong}, the first is '{alone[0]}'"
+        print(f"{told}: they teach by their labels alone.", file=sys.stderr)
     return DataSet(described.name, {1: described.lesion}, cases, described.licence)
 
 
 def _case(pair: Pair, described: Pairs, target: Path) -> Case:
     weak = checked(read_image(pair.weak), described.weak, f"'{pair.weak}'")
-    published = read_strong(pair.strong)
-    strong = checked(published, described.strong, f"'{pair.strong}'")
-    require_aligned(pair.id, weak, strong)
     return Case(
         id=pair.id,
         image=pair.weak,
         label=_lesion(pair, weak, target / "labelsTr" / f"{pair.id}.nii.gz"),
         patient=pair.patient,
         split=split_of(pair.patient),
-        strong=pair.strong if strong is published else _written(strong, target / "strongTr" / f"{pair.id}.nii.gz"),
+        strong=_strong(pair, weak, described, target) if pair.strong.exists() else None,
     )
+
+
+def _strong(pair: Pair, weak: sitk.Image, described: Pairs, target: Path) -> Path:
+    """The published file, or one in its modality's unit."""
+    published = read_strong(pair.strong)
+    strong = checked(published, described.strong, f"'{pair.strong}'")
+    require_aligned(pair.id, weak, strong)
+    return pair.strong if strong is published else _written(strong, target / "strongTr" / f"{pair.id}.nii.gz")
 
 
 def _lesion(pair: Pair, weak: sitk.Image, path: Path) -> Path:
