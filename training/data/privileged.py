@@ -161,8 +161,8 @@ def _weakened(case: Case, folder: Path, settings: WeakModality, seed: int) -> Ca
     low, high = values.min(), values.max()
     if low < -255 or high > 510:  # as Hounsfield units go
         raise InputError(
-            f"The case '{case.id}' has values of {low:g} to {high:g}: only images of about 0 to 255 can be made weaker, "
-            "for which Hounsfield units are assumed."
+            f"The case '{case.id}' has values of {low:g} to {high:g}: only images of about 0 to 255 can be made "
+            "weaker, for which Hounsfield units are assumed."
         )
     rng = np.random.default_rng((seed, zlib.crc32(case.id.encode())))
     voxels = np.round(degrade(sitk.GetArrayViewFromImage(image), settings, rng)).astype(np.int16)
