@@ -33,6 +33,10 @@ from NoisyLabelSegLib.regions import NOTHING, Region, is_empty
 from NoisyLabelSegLib.segmentations import identifiers
 from NoisyLabelSegLib.structures import segments_of
 
+NO_ROI = (
+    "The model '{name}' was trained on crops about one {anatomy} and finds nothing in a whole image: draw a region of "
+    "interest around the place that you mean, and give it."
+)
 EMPTY_ROI = "The region of interest is empty: draw one, or leave it out to look at the whole image."
 
 
@@ -75,6 +79,8 @@ def segment_part(
     arguments = method.Arguments.from_json(description.method_arguments)
     flips = flips_of(arguments.mirror, settings.mirror, description)
     notes = check_part(part, description)
+    if roi is None and arguments.needs_region:
+        raise InputError(NO_ROI.format(name=description.name, anatomy=description.anatomy))
     if roi is not None and is_empty(roi.box):
         raise InputError(EMPTY_ROI)
     around = NOTHING if roi is None else roi

@@ -23,6 +23,7 @@ LIDC, HIPPOCAMPUS = (
     for name in ("lidc-nodule-refine", "hippocampus-refine")
 )
 FINDER = {**LIDC, "name": "finder", "kind": "segment", "method": "weak_to_strong", "method_arguments": {}}
+POINTED = {**FINDER, "method_arguments": {"needs_region": True}}
 REFINE, UNCERTAINTY, SEGMENT = readiness.workflows()
 CT, MR = (-1024.0, 3000.0), (0.0, 2670.0)
 
@@ -51,6 +52,8 @@ def test_there_is_a_workflow_for_every_kind_of_model() -> None:
         ({"workflow": SEGMENT, "segments": []}, ""),
         ({"workflow": UNCERTAINTY, "segments": None}, ""),
         ({"workflow": SEGMENT, "has_volume": False}, "volume"),
+        ({"workflow": SEGMENT, "model": POINTED}, "Draw a box"),
+        ({"workflow": SEGMENT, "model": POINTED, "has_roi": True}, ""),
     ],
 )
 def test_what_is_missing_is_said_first_things_first(changes: dict[str, Any], sentence: str) -> None:
@@ -66,6 +69,7 @@ def test_what_is_missing_is_said_first_things_first(changes: dict[str, Any], sen
         ({"workflow": UNCERTAINTY, "segments": None}, "Map the uncertainty", True),
         ({"workflow": SEGMENT, "segments": None}, "Segment", True),
         ({"workflow": SEGMENT, "segments": None, "has_roi": True}, "Segment", False),
+        ({"workflow": SEGMENT, "model": POINTED, "segments": None}, "Segment", False),
         ({"workflow": SEGMENT, "segments": ["nodule"]}, "Segment", True),
         ({"workflow": None, "model": None}, "Refine", False),
     ],

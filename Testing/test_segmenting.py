@@ -261,3 +261,12 @@ def test_a_table_can_measure_in_the_window_about_the_coarse_mask(
     assert 0 < window.rows[0]["recall"] < whole.rows[0]["recall"]
     voxels = [one.counts["all"][0].total for one in (whole, window)]
     assert voxels[0] == voxels[1] == truth.size
+
+
+def test_a_model_of_crops_asks_for_a_region(scene: tuple[sitk.Image, NDArray[Any]], make_model: MakeModel) -> None:
+    image, truth = scene
+    model = of_kind(make_model(Bright(), THREE), "segment", "weak_to_strong", needs_region=True)
+    with pytest.raises(InputError, match="draw a region of interest around the place"):
+        segment(image, None, model)
+    roi = Segmentation(Grid.of(image).image(truth), (Segment("here", 1),))
+    assert array(segment(image, roi, model).stages[-1].label_map()).any()

@@ -55,7 +55,8 @@ def stage_labels(model: Model, case: Case, stages: int, simulated: CoarseSetting
 def segmented(image: sitk.Image, model: Model, channels: Sequence[sitk.Image] = ()) -> Result:
     """A whole image segmented by a network that needs no mask, whatever the model's kind."""
     if model.description.kind == "segment":
-        return segment(image, None, model, channels=channels)
+        everywhere = Segmentation(Grid.of(image).image(np.ones(image.GetSize()[::-1], np.uint8)), (Segment("all", 1),))
+        return segment(image, everywhere, model, channels=channels)
     return map_uncertainty(image, None, model, channels=channels)
 
 

@@ -27,11 +27,13 @@ class Arguments:
         temperatures: the logits are divided by it: fitted on validation data at export.
         mirror: axes of the network's input over whose flips predictions may be averaged.
         smallest_mm3: objects below this volume are taken for noise and left out; 0 keeps all.
+        needs_region: it was trained on crops about what it knows and is of no use on a whole image.
     """
 
     temperatures: tuple[float, ...] = (1.0,)
     mirror: tuple[int, ...] = ()
     smallest_mm3: float = 0.0
+    needs_region: bool = False
 
     def __post_init__(self) -> None:
         if len(self.temperatures) != 1 or not 0.01 <= self.temperatures[0] <= 100:

@@ -69,6 +69,8 @@ def missing(inputs: Inputs) -> str:
         return _("Choose a model.")
     if not inputs.has_volume:
         return _("Choose a volume.")
+    if _lacks_region(inputs):
+        return _("Draw a box (markups ROI) around the place that you mean, and choose it under Input › Limits.")
     if not inputs.workflow.takes_mask or inputs.segments is None:
         return ""
     if not inputs.segments:
@@ -78,6 +80,11 @@ def missing(inputs: Inputs) -> str:
             structures=", ".join(_structures(inputs.model)), segment=strangers[0]
         )
     return ""
+
+
+def _lacks_region(inputs: Inputs) -> bool:
+    needed = inputs.model is not None and inputs.model["method_arguments"].get("needs_region")
+    return bool(needed) and not inputs.has_roi
 
 
 def ticked_at_first(segments: Sequence[str], model: Mapping[str, Any] | None) -> list[bool]:
@@ -132,7 +139,8 @@ def hint(inputs: Inputs) -> str:
         return _("No segmentation is chosen. Without one the volume should already be cropped to the structure.")
     if inputs.workflow is not None and inputs.workflow.kind == "uncertainty" and inputs.segments is None:
         return _("No segmentation is chosen. With one you also see which of its labels look wrong.")
-    if inputs.workflow is not None and not inputs.workflow.takes_mask and not inputs.has_roi:
+    looks_everywhere = inputs.workflow is not None and not inputs.workflow.takes_mask and not inputs.has_roi
+    if looks_everywhere and not _lacks_region(inputs):
         return _("The whole volume will be looked at: a box (markups ROI) under Input › Limits makes it quicker.")
     return ""
 
