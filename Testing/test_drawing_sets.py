@@ -124,7 +124,7 @@ def test_scribbles_are_structures_and_what_is_none_of_them(tmp_path: Path, make_
     write_image(tmp_path / "scribble.nii.gz", image)
     case = Case("a", tmp_path / "a", drawings=scribbles(tmp_path / "scribble.nii.gz"))
     codes = read_drawings(case, image, strategies_of([case]))
-    assert codes.reshape(2, -1).tolist() == [[0, 2, 3, 4, 0], [0b1110, 0, 0, 0, 0]]
+    assert codes.reshape(3, -1).tolist() == [[0, 2, 3, 4, 0], [0b1110, 0, 0, 0, 0], [1, 2, 3, 4, 0]]
     assert scribbles(tmp_path / "none.nii.gz") == ()
 
 

@@ -160,6 +160,12 @@ def test_without_drawings_it_is_refused(desk: Path) -> None:
         recipe_of(desk, "data=tiny")
 
 
+def test_some_annotators_can_be_chosen(desk: Path) -> None:
+    assert recipe_of(desk, "settings.annotators=[eroded]").strategies == recipe_of(desk).strategies
+    with pytest.raises(InputError, match="'nobody' of settings.annotators drew nothing"):
+        recipe_of(desk, "settings.annotators=[nobody]")
+
+
 def test_at_first_the_segmenter_gets_a_gradient_as_plain_cross_entropy_gives(desk: Path) -> None:
     norms = []
     for change in (["settings.keep=0.9"], ["settings.matrices=false"]):

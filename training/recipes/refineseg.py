@@ -47,6 +47,7 @@ class RefineSegSettings:
         regularise_all, matrices: see the module's text.
         keep: the diagonal of A at the start.
         complementary: whether complementary drawings are used at all.
+        annotators: whose drawings are used; empty: everybody's.
         learn_flips: whether M is learnt.
     """
 
@@ -59,6 +60,7 @@ class RefineSegSettings:
     matrices: bool = True
     keep: float = 0.9
     complementary: bool = True
+    annotators: tuple[str, ...] = ()
     learn_flips: bool = False
 
 
@@ -84,9 +86,11 @@ class RefineSeg(ImageAlone):
 
     def __init__(self, settings: RefineSegSettings, parts: Parts) -> None:
         super().__init__(parts)
-        self.settings, self.strategies = settings, strategies_of(parts.cases("train"))
-        if not settings.complementary:
-            self.strategies = [strategy for strategy in self.strategies if not strategy.complementary]
+        self.settings, there = settings, strategies_of(parts.cases("train"))
+        if unknown := set(settings.annotators) - {one.annotator for one in there}:
+            raise InputError(f"'{min(unknown)}' of settings.annotators drew nothing in '{parts.dataset.name}'.")
+        wanted = [one for one in there if not settings.annotators or one.annotator in settings.annotators]
+        self.strategies = [one for one in wanted if settings.complementary or not one.complementary]
         if not self.strategies:
             raise InputError(f"No training case of '{parts.dataset.name}' has drawings to learn from: name some.")
         last = last_layer(self.network, torch.zeros(1, parts.in_channels, *parts.preprocessing.window))

@@ -1,8 +1,8 @@
 """ACDC cine MR (CC BY-NC-SA 4.0: for measuring only).
 
 Coarse masks are the experts', shifted at the border and with missed slices. The published scribbles (0 background
-stroke, 1 to 3 structures, 4 nothing) are two drawings of one reader: what is drawn as a structure, and the background
-stroke as what is none of them.
+stroke, 1 to 3 structures, 4 nothing) are two drawings of "scribbles": what is drawn as a structure, and the background
+stroke as what is none of them. In a third one, of "strokes", the background's is a class as any other.
 """
 
 from __future__ import annotations
@@ -45,4 +45,5 @@ def scribbles(path: Path) -> tuple[Drawing, ...]:
     return (
         Drawing(path, "scribbles", "positive", 4, {0: ()}),
         Drawing(path, "scribbles", "complementary", 4, {0: structures, **dict.fromkeys(structures, ())}),
+        Drawing(path, "strokes", "positive", 4),
     )
