@@ -139,10 +139,19 @@ set(LIBRARY_RESOURCES
   Resources/Models/lidc-nodule-refine/configs/model.json
   Resources/Models/lidc-nodule-refine/docs/README.md
   Resources/Models/lidc-nodule-refine/models/model.safetensors
+  Resources/Models/lidc-nodule-segment/LICENSE
+  Resources/Models/lidc-nodule-segment/configs/metadata.json
+  Resources/Models/lidc-nodule-segment/configs/model.json
+  Resources/Models/lidc-nodule-segment/docs/README.md
+  Resources/Models/lidc-nodule-segment/models/model.safetensors
   Resources/Samples/hippocampus/README.md
   Resources/Samples/hippocampus/coarse.seg.nrrd
   Resources/Samples/hippocampus/expert.seg.nrrd
   Resources/Samples/hippocampus/image.nii.gz
+  Resources/Samples/lidc-nodule-weak/README.md
+  Resources/Samples/lidc-nodule-weak/coarse.seg.nrrd
+  Resources/Samples/lidc-nodule-weak/expert.seg.nrrd
+  Resources/Samples/lidc-nodule-weak/image.nii.gz
   Resources/Samples/lidc-nodule/README.md
   Resources/Samples/lidc-nodule/coarse.seg.nrrd
   Resources/Samples/lidc-nodule/expert.seg.nrrd

@@ -20,9 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from NoisyLabelSegLib.errors import InputError
+from NoisyLabelSegLib.grid import Grid
 from NoisyLabelSegLib.inference.model import Model, load_model
 from NoisyLabelSegLib.networks import build
 from NoisyLabelSegLib.pipeline import segment
+from NoisyLabelSegLib.segmentations import Segment, Segmentation
 from training.benchmarks.neighbourhood import resident
 
 Result = TypeVar("Result")
@@ -56,7 +58,8 @@ def _in_own_process(run: Callable[[], Result]) -> Result:
 
 def _ours() -> tuple[float, float]:
     model, image = load_model(MODEL, DEVICE), _scan()
-    return _cost(lambda: segment(image, None, model))
+    everywhere = Segmentation(Grid.of(image).image(np.ones(SHAPE, np.uint8)), (Segment("all", 1),))
+    return _cost(lambda: segment(image, everywhere, model))
 
 
 def _monai_seconds() -> float:
