@@ -10,6 +10,7 @@ from math import prod
 import numpy as np
 from scipy.ndimage import binary_dilation
 
+from NoisyLabelSegLib.bundle import ModelDescription
 from NoisyLabelSegLib.class_maps import (
     class_probabilities,
     flips_of,
@@ -79,12 +80,7 @@ def segment_part(
     arguments = method.Arguments.from_json(description.method_arguments)
     flips = flips_of(arguments.mirror, settings.mirror, description)
     notes = check_part(part, description)
-    if roi is None and arguments.needs_region:
-        raise InputError(NO_ROI.format(name=description.name, anatomy=description.anatomy))
-    if roi is not None and is_empty(roi.box):
-        raise InputError(EMPTY_ROI)
-    around = NOTHING if roi is None else roi
-    prepared = prepare_part(part, Region(around.box, around.values.astype(np.uint8)), model.preprocessing)
+    prepared = prepare_part(part, _labelled(roi, arguments, description), model.preprocessing)
     predictor = model.predictor(notes.append)
     probabilities = class_probabilities(prepared, model, predictor, arguments.temperatures, flips, progress)
     found = on_the_images_grid(prepared.frame, probabilities)
@@ -107,6 +103,15 @@ def segment_part(
         notes=tuple(dict.fromkeys([*notes, *prepared.notes])),
         slice_axis=prepared.slice_axis,
     )
+
+
+def _labelled(roi: Region | None, arguments: method.Arguments, description: ModelDescription) -> Region:
+    """The region of interest as labels, around which a network looks; of none an empty one: everywhere."""
+    if roi is None and arguments.needs_region:
+        raise InputError(NO_ROI.format(name=description.name, anatomy=description.anatomy))
+    if roi is not None and is_empty(roi.box):
+        raise InputError(EMPTY_ROI)
+    return NOTHING if roi is None else Region(roi.box, roi.values.astype(np.uint8))
 
 
 def _kept(
