@@ -111,7 +111,8 @@ def _labelled(roi: Region | None, arguments: method.Arguments, description: Mode
         raise InputError(NO_ROI.format(name=description.name, anatomy=description.anatomy))
     if roi is not None and is_empty(roi.box):
         raise InputError(EMPTY_ROI)
-    return NOTHING if roi is None else Region(roi.box, roi.values.astype(np.uint8))
+    around = roi or NOTHING
+    return Region(around.box, around.values.astype(np.uint8))
 
 
 def _kept(
