@@ -58,6 +58,14 @@ def recipe_of(desk: Path, *overrides: str) -> RefineSeg:
     return made
 
 
+def write_card(folder: Path, **said: Any) -> None:
+    """Write ``card.yaml`` of one structure, and its licence."""
+    card: dict[str, Any] = yaml.safe_load(CARD.read_text("utf-8"))
+    card |= {"labels": card["labels"][:1], "licence_file": "licence.txt", **said}
+    (folder / "licence.txt").write_text("A licence.", encoding="utf-8")
+    (folder / "card.yaml").write_text(yaml.safe_dump(card), encoding="utf-8")
+
+
 def first_batch(recipe: RefineSeg) -> dict[str, Tensor]:
     batch: dict[str, Tensor] = next(iter(DataLoader(recipe.training_data(), batch_size=8)))
     return batch
@@ -181,11 +189,7 @@ def test_at_first_the_segmenter_gets_a_gradient_as_plain_cross_entropy_gives(des
 
 def test_what_is_exported_holds_no_matrix_and_segments(desk: Path, tmp_path: Path) -> None:
     training(desk).train()
-    card: dict[str, Any] = yaml.safe_load(CARD.read_text("utf-8"))
-    card |= {"name": "drawn", "labels": card["labels"][:1], "licence_file": "licence.txt"}
-    card["method_arguments"] = {"smallest_mm3": 5.0}
-    (tmp_path / "licence.txt").write_text("A licence.", encoding="utf-8")
-    (tmp_path / "card.yaml").write_text(yaml.safe_dump(card), encoding="utf-8")
+    write_card(tmp_path, name="drawn", method_arguments={"smallest_mm3": 5.0})
     where = ["--data", str(desk / "data"), "--runs", str(desk / "runs")]
     exported = ["--card", str(tmp_path / "card.yaml"), "--models", str(tmp_path)]
     assert main(["export", str(desk / "refineseg.yaml"), *where, *exported]) == 0
@@ -212,10 +216,7 @@ def test_a_site_without_any_expert_can_train_and_export(
     write_dataset(desk / "data" / "coarse", replace(dataset, cases=bare))
     first = recipe_of(desk).validate()["score"]
     assert (training(desk, "engine.epochs=6").train() or 0) > first
-    card: dict[str, Any] = yaml.safe_load(CARD.read_text("utf-8"))
-    card |= {"name": "bare", "labels": card["labels"][:1], "licence_file": "licence.txt"}
-    (tmp_path / "licence.txt").write_text("A licence.", encoding="utf-8")
-    (tmp_path / "card.yaml").write_text(yaml.safe_dump(card), encoding="utf-8")
+    write_card(tmp_path, name="bare")
     where = ["--data", str(desk / "data"), "--runs", str(desk / "runs"), "--set", "engine.epochs=6"]
     exported = ["--card", str(tmp_path / "card.yaml"), "--models", str(tmp_path)]
     assert main(["export", str(desk / "refineseg.yaml"), *where, *exported]) == 0

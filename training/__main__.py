@@ -362,10 +362,8 @@ def _table(options: argparse.Namespace) -> None:
 def _annotators(options: argparse.Namespace) -> None:
     from training.annotators import describe
 
-    training = _training(options, options.experiment, options.seed, options.set)
-    experiment = training.experiment()
-    parts = experiment.parts(options.data, options.seed, 0, options.runs)
-    found = describe(experiment, parts, training.folder / "best.ckpt", options.split, options.output)
+    run = _training(options, options.experiment, options.seed, options.set).read()
+    found = describe(run, options.split, options.output)
     for name, figures in found.items():
         print(f"{name}: {'; '.join(figures['told'])}")
     print(f"figures and pictures in {options.output}")

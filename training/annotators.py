@@ -7,7 +7,6 @@ told from what the network does not see.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,10 @@ from torch.utils.data import DataLoader
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.report_pictures import GREY_LEVELS, encode_png, enlarge, grey_levels
 from NoisyLabelSegLib.uncertainty_pictures import overlaid
+from training.checkpoints import Run
 from training.data.cases import Split
 from training.evaluate import write_figures
-from training.experiment import Experiment
 from training.recipes.image_alone import NO_MASK
-from training.recipes.parts import Parts
 from training.recipes.refineseg import RefineSeg
 from training.recipes.transitions import mean_transitions
 
@@ -50,20 +48,19 @@ class Seen:
     errors: NDArray[np.float32]
 
 
-def describe(experiment: Experiment, parts: Parts, checkpoint: Path, split: Split, folder: Path) -> dict[str, Any]:
+def describe(run: Run, split: Split, folder: Path) -> dict[str, Any]:
     """Write ``annotators.json`` and a picture for each strategy and return the figures.
 
     Args:
-        experiment, parts: of a recipe "refineseg" with matrices.
-        checkpoint: of its run.
+        run: of the recipe "refineseg" with matrices.
         split: which part of the data set is looked at.
         folder: for the files; it is made.
 
     Raises:
         InputError: it was trained without matrices, or the part is empty.
     """
-    recipe = trained(experiment, parts, checkpoint)
-    names = [name for _, name in sorted({0: "background", **parts.dataset.labels}.items())]
+    recipe = trained(run)
+    names = [name for _, name in sorted({0: "background", **run.parts.dataset.labels}.items())]
     slices, matrices = _looked_at(recipe, split)
     figures = {
         str(strategy): _figures(matrix, names) for strategy, matrix in zip(recipe.strategies, matrices, strict=True)
@@ -76,14 +73,12 @@ def describe(experiment: Experiment, parts: Parts, checkpoint: Path, split: Spli
     return figures
 
 
-def trained(experiment: Experiment, parts: Parts, checkpoint: Path) -> RefineSeg:
+def trained(run: Run) -> RefineSeg:
     """The recipe with the weights of a run, matrices included."""
-    if not checkpoint.is_file():
-        raise InputError(f"There is no '{checkpoint}': train this experiment first.")
-    recipe = experiment.make(parts)
+    recipe = run.experiment.make(run.parts)
     if not isinstance(recipe, RefineSeg) or not recipe.settings.matrices:
         raise InputError("Only the recipe 'refineseg' with settings.matrices learns how annotators err.")
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["network"]
+    state = torch.load(run.folder / "best.ckpt", map_location="cpu", weights_only=True)["network"]
     recipe.network.load_state_dict(state)
     recipe.network.eval()
     return recipe
@@ -108,7 +103,7 @@ def _looked_at(recipe: RefineSeg, split: Split) -> tuple[list[Seen], list[Tensor
                 otherwise = 1 - transitions.diagonal(dim1=1, dim2=2)
                 errors[number][part] = (otherwise * (rows[part] > LIKELY)).sum(dim=1)
         weights += rows.sum(dim=0)
-        seen += list(_slices(image, logits, errors))
+        seen.append(_seen(image, logits, errors))
     if not seen:
         raise InputError(f"The {split} part of '{recipe.parts.dataset.name}' is empty: choose another.")
     seen.sort(key=lambda one: -np.count_nonzero(one.labels))
@@ -120,13 +115,13 @@ def _padded(image: Tensor, multiple: int) -> Tensor:
     return F.pad(image, [n for side in reversed(missing) for n in (0, side)], mode="replicate")
 
 
-def _slices(image: Tensor, logits: Tensor, errors: list[Tensor]) -> Iterator[Seen]:
+def _seen(image: Tensor, logits: Tensor, errors: list[Tensor]) -> Seen:
     labels = logits.argmax(dim=1)
     maps = torch.stack([one.view(labels.shape) for one in errors])
     if labels.ndim == 4:  # of a volume its middle slice
         middle = labels.shape[1] // 2
         image, labels, maps = image[:, :, middle], labels[:, middle], maps[:, :, middle]
-    yield Seen(image[0, 0].numpy(), labels[0].numpy(), maps[:, 0].numpy())
+    return Seen(image[0, 0].numpy(), labels[0].numpy(), maps[:, 0].numpy())
 
 
 def _figures(matrix: Tensor, names: list[str]) -> dict[str, Any]:
@@ -136,9 +131,7 @@ def _figures(matrix: Tensor, names: list[str]) -> dict[str, Any]:
         column = matrix[:, true]
         wrong = [(float(share), names[m]) for m, share in enumerate(column) if m != true and share >= 0.01]
         parts = ", ".join(f"{share:.0%} as {other}" for share, other in sorted(wrong, reverse=True))
-        told.append(
-            f"of true {name}, {parts or 'hardly anything'} is drawn otherwise" if parts else f"{name} is drawn as it is"
-        )
+        told.append(f"of true {name}, {parts} is drawn otherwise" if parts else f"{name} is drawn as it is")
     return {"classes": names, "drawn_given_true": [[round(float(x), 4) for x in row] for row in matrix], "told": told}
 
 

@@ -20,12 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from NoisyLabelSegLib.errors import InputError
-from NoisyLabelSegLib.grid import Grid
 from NoisyLabelSegLib.inference.model import Model, load_model
 from NoisyLabelSegLib.networks import build
-from NoisyLabelSegLib.pipeline import segment
-from NoisyLabelSegLib.segmentations import Segment, Segmentation
 from training.benchmarks.neighbourhood import resident
+from training.prediction import segmented
 
 Result = TypeVar("Result")
 MODEL, DEVICE = "lidc-nodule-segment", "auto"
@@ -58,8 +56,7 @@ def _in_own_process(run: Callable[[], Result]) -> Result:
 
 def _ours() -> tuple[float, float]:
     model, image = load_model(MODEL, DEVICE), _scan()
-    everywhere = Segmentation(Grid.of(image).image(np.ones(SHAPE, np.uint8)), (Segment("all", 1),))
-    return _cost(lambda: segment(image, everywhere, model))
+    return _cost(lambda: segmented(image, model))
 
 
 def _monai_seconds() -> float:

@@ -88,6 +88,11 @@ class Case:
     strong: Path | None = None
     drawings: tuple[Drawing, ...] = ()
 
+    @property
+    def has_expert(self) -> bool:
+        """Whether there is something to measure by: an expert's label, or raters, whose consensus stands for one."""
+        return self.label is not None or bool(self.raters)
+
 
 @dataclass(frozen=True)
 class DataSet:

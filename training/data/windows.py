@@ -275,8 +275,7 @@ def _masks(
         expert = expert_labels(case, image)
         return expert, start_labels(case, image, starts.simulated) or _no_start(case, expert, starts, training=training)
     drawn = Grid.of(image).image(drawn_foreground(codes, drawings))
-    has_expert = case.label is not None or bool(case.raters)
-    return (drawn if training or not has_expert else expert_labels(case, image)), drawn
+    return (drawn if training or not case.has_expert else expert_labels(case, image)), drawn
 
 
 def _no_start(case: Case, expert: sitk.Image, starts: Starts, *, training: bool) -> sitk.Image:

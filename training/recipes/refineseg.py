@@ -125,7 +125,7 @@ class RefineSeg(ImageAlone):
 
     def validate(self) -> dict[str, float]:
         """As any segmentation where experts' labels are there to measure by; else by the drawings themselves."""
-        if all(case.label or case.raters for case in self.parts.cases("val")):
+        if all(case.has_expert for case in self.parts.cases("val")):
             return super().validate()
         return {"score": self._share_as_drawn()}
 
