@@ -234,6 +234,8 @@ def test_a_site_without_any_expert_can_train_and_export(
     ],
 )
 def test_the_last_layer_is_found_in_any_network(name: str, arguments: dict[str, Any]) -> None:
+    if name == "plain_conv_unet":
+        pytest.importorskip("dynamic_network_architectures.architectures.unet")
     network = build(name, spatial_dims=2, in_channels=1, out_channels=3, **arguments).eval()
     image = torch.randn(1, 1, 32, 32)
     layer = last_layer(network, image)
