@@ -2,7 +2,8 @@
 
 A matrix says what an annotator makes of each true class, p(drawn m | true k), the mean over the pixels that the network
 takes for k. It is the truth only where the network is right and the drawings can tell: what nobody ever drew cannot be
-told from what the network does not see.
+told from what the network does not see. Where there are experts' labels, the same is counted with them, of the pixels
+that the annotator drew on.
 """
 
 from __future__ import annotations
@@ -61,9 +62,12 @@ def describe(run: Run, split: Split, folder: Path) -> dict[str, Any]:
     """
     recipe = trained(run)
     names = [name for _, name in sorted({0: "background", **run.parts.dataset.labels}.items())]
-    slices, matrices = _looked_at(recipe, split)
+    slices, matrices, counts = _looked_at(recipe, split)
+    measured = all(case.has_expert for case in run.parts.cases(split))
     figures = {
-        str(strategy): _figures(matrix, names) for strategy, matrix in zip(recipe.strategies, matrices, strict=True)
+        str(strategy): _figures(matrix, names)
+        | (_counted(matrix, count) if measured and not strategy.complementary else {})
+        for strategy, matrix, count in zip(recipe.strategies, matrices, counts, strict=True)
     }
     folder.mkdir(parents=True, exist_ok=True)
     write_figures(folder / "annotators.json", figures)
@@ -85,10 +89,11 @@ def trained(run: Run) -> RefineSeg:
 
 
 @torch.inference_mode()
-def _looked_at(recipe: RefineSeg, split: Split) -> tuple[list[Seen], list[Tensor]]:
-    """The slices with most structure, and each strategy's mean matrix over all of them."""
+def _looked_at(recipe: RefineSeg, split: Split) -> tuple[list[Seen], list[Tensor], Tensor]:
+    """The slices with most structure, each strategy's mean matrix over all of them, and how often it drew what."""
     windows = recipe.parts.windows(split, NO_MASK, augment=False, drawings=recipe.strategies)
     sums = torch.zeros(len(recipe.strategies), recipe.parts.classes, recipe.parts.classes)
+    counts = torch.zeros_like(sums)
     weights, seen = torch.zeros(recipe.parts.classes), []
     for batch in DataLoader(windows, batch_size=1):
         image = _padded(batch["image"], recipe.parts.preprocessing.multiple)
@@ -103,11 +108,20 @@ def _looked_at(recipe: RefineSeg, split: Split) -> tuple[list[Seen], list[Tensor
                 otherwise = 1 - transitions.diagonal(dim1=1, dim2=2)
                 errors[number][part] = (otherwise * (rows[part] > LIKELY)).sum(dim=1)
         weights += rows.sum(dim=0)
+        for number, codes in enumerate(batch["drawn"].flatten(2).unbind(dim=1)):
+            counts[number] += _pairs(codes.flatten(), batch["expert"].flatten(), recipe.parts.classes)
         seen.append(_seen(image, logits, errors))
     if not seen:
         raise InputError(f"The {split} part of '{recipe.parts.dataset.name}' is empty: choose another.")
     seen.sort(key=lambda one: -np.count_nonzero(one.labels))
-    return seen[:: max(1, len(seen) // 12)][:4], [matrix / weights for matrix in sums]
+    return seen[:: max(1, len(seen) // 12)][:4], [matrix / weights for matrix in sums], counts
+
+
+def _pairs(codes: Tensor, true: Tensor, classes: int) -> Tensor:
+    """How many pixels are drawn as m, a code of m + 1, and are truly k: ``(L, L)``; of complements it means nothing."""
+    drawn = (codes > 0) & (codes <= classes)
+    pairs = (codes[drawn] - 1) * classes + true[drawn]
+    return torch.bincount(pairs, minlength=classes**2).view(classes, classes).float()
 
 
 def _padded(image: Tensor, multiple: int) -> Tensor:
@@ -133,6 +147,19 @@ def _figures(matrix: Tensor, names: list[str]) -> dict[str, Any]:
         parts = ", ".join(f"{share:.0%} as {other}" for share, other in sorted(wrong, reverse=True))
         told.append(f"of true {name}, {parts} is drawn otherwise" if parts else f"{name} is drawn as it is")
     return {"classes": names, "drawn_given_true": [[round(float(x), 4) for x in row] for row in matrix], "told": told}
+
+
+def _counted(matrix: Tensor, count: Tensor) -> dict[str, Any]:
+    """What an annotator made of each true class, counted; of a class that it never drew on, nothing is known."""
+    known = count.sum(dim=0) > 0
+    truth = count[:, known] / count[:, known].sum(dim=0)
+    error = (matrix[:, known] - truth).abs()
+    return {
+        "classes_counted": known.nonzero().flatten().tolist(),
+        "counted": [[round(float(x), 4) for x in row] for row in truth],
+        "mean_absolute_error": round(float(error.mean()), 4),
+        "largest_error": round(float(error.max()), 4),
+    }
 
 
 def _picture(slices: list[Seen], number: int) -> NDArray[np.uint8]:

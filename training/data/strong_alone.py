@@ -7,14 +7,14 @@ from pathlib import Path
 
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.images import read_image, same_grid, write_image
-from training.data.cases import Case, DataSet
+from training.data.cases import Case, DataSet, write_dataset
 from training.data.pairing import strong_of
 
 
 def strong_alone(dataset: DataSet, target: Path) -> DataSet:
-    """The same cases, labels and parts with the strong image in the place of all others, on the weak one's grid.
+    """Write a copy with the strong image in the place of all others, on the weak one's grid.
 
-    Cases without a strong image are left out. What must be resampled is written to ``target``.
+    Cases without a strong image are left out. What must be resampled is written, too.
 
     Raises:
         InputError: no case has a strong image, or see `strong_of`.
@@ -22,7 +22,9 @@ def strong_alone(dataset: DataSet, target: Path) -> DataSet:
     cases = tuple(_case(case, target) for case in dataset.cases if case.strong)
     if not cases:
         raise InputError(f"No case of '{dataset.name}' has a strong image: name them by 'strong'.")
-    return replace(dataset, name=f"{dataset.name}, strong alone", cases=cases, simulation={})
+    strong = replace(dataset, name=f"{dataset.name}, strong alone", cases=cases, simulation={})
+    write_dataset(target, strong)
+    return strong
 
 
 def _case(case: Case, target: Path) -> Case:

@@ -11,6 +11,7 @@ from training.recipes.affinity_umamba import AffinityUMamba, AffinityUMambaSetti
 from training.recipes.arm import ARM, ARMSettings
 from training.recipes.parts import deployed
 from training.recipes.pkt import PKT, PKTSettings
+from training.recipes.pseudo_labels import PseudoLabels, PseudoLabelSettings
 from training.recipes.refineseg import RefineSeg, RefineSegSettings
 from training.recipes.rerenet import ReReNet, ReReNetSettings
 from training.recipes.supervised import Supervised, SupervisedSettings
@@ -33,5 +34,6 @@ RECIPES = {
     "affinity_umamba": Registered(AffinityUMambaSettings, AffinityUMamba),
     "arm": Registered(ARMSettings, ARM),
     "pkt": Registered(PKTSettings, PKT, deployed),
+    "pseudo_labels": Registered(PseudoLabelSettings, PseudoLabels, deployed),
     "refineseg": Registered(RefineSegSettings, RefineSeg, deployed),
 }

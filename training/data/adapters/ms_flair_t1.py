@@ -27,7 +27,7 @@ def adapt(source: Path, target: Path) -> DataSet:
     for case in dataset.cases:
         fold, folder = leaving_out(dataset, case.patient), target / case.patient
         write_dataset(folder / "ms_flair_t1", fold)
-        write_dataset(folder / "ms_flair_t1_strong", strong_alone(fold, folder / "ms_flair_t1_strong"))
+        strong_alone(fold, folder / "ms_flair_t1_strong")
     return dataset
 
 
