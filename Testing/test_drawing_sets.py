@@ -93,6 +93,47 @@ def test_complements_of_a_map_are_the_other_classes(labels: NDArray[Any]) -> Non
         assert set(classes) == {0, 1, 2} - {true}
 
 
+def write_mscmrseg(folder: Path, make_image: MakeImage) -> Path:
+    for part, kind in (("train", "scribble"), ("val", "manual"), ("TestSet", "manual")):
+        for name, values in ((f"images/{part}_DE", [7, 8, 9]), (f"labels/{part}_DE_{kind}", [0, 1, 4])):
+            target = folder / part / f"{name}.nii.gz"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_image(target, make_image(np.array([[values]], np.uint8)))
+    return folder
+
+
+def test_mscmrseg_trains_on_scribbles_alone(tmp_path: Path, make_image: MakeImage) -> None:
+    source = write_mscmrseg(tmp_path / "published", make_image)
+    where = ["prepare", "mscmrseg", str(source), "--data", str(tmp_path / "data")]
+    assert main(where) == 0
+    cases = read_dataset(tmp_path / "data" / "mscmrseg").cases
+    assert [(case.id, case.split, case.has_expert) for case in cases] == [
+        ("train_DE", "train", False),
+        ("val_DE", "val", True),
+        ("TestSet_DE", "test", True),
+    ]
+    strategies = strategies_of(cases)
+    assert list(map(str, strategies)) == ["scribbles (positive)", "scribbles (complementary)", "strokes (positive)"]
+    codes = read_drawings(cases[0], read(cases[0]), strategies)
+    assert codes[:, 0, 0].tolist() == [[0, 2, 0], [0b1110, 0, 0], [1, 2, 0]]
+
+
+@pytest.mark.parametrize(
+    ("gone", "message"),
+    [
+        ("val/labels/val_DE_manual.nii.gz", "val_DE_manual.nii.gz' is missing from the data set"),
+        ("TestSet/images/TestSet_DE.nii.gz", "There are no '*_DE.nii.gz' files in"),
+    ],
+)
+def test_what_mscmrseg_lacks_is_named(
+    tmp_path: Path, make_image: MakeImage, gone: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_mscmrseg(tmp_path / "published", make_image)
+    (source / gone).unlink()
+    assert main(["prepare", "mscmrseg", str(source), "--data", str(tmp_path / "data")]) == 2
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("kind", "ignore", "means", "expected"),
     [

@@ -20,8 +20,10 @@ from NoisyLabelSegLib.bundle import load_bundle
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.networks import build
 from training.__main__ import main
+from training.annotators import _counted, _pairs
 from training.data.cases import read_dataset, write_dataset
 from training.data.drawings import Strategy
+from training.recipes.pseudo_labels import PseudoLabels, pseudo_labels
 from training.recipes.refineseg import Annotated, RefineSeg, last_layer
 from training.trainings import Training
 
@@ -254,9 +256,64 @@ def test_how_annotators_err_is_shown(desk: Path, capsys: pytest.CaptureFixture[s
     assert "eroded (positive): " in capsys.readouterr().out
     figures = json.loads((desk / "shown" / "annotators.json").read_text("utf-8"))
     assert list(figures) == ["eroded (positive)", "eroded (complementary)"]
+    assert "counted" not in figures["eroded (complementary)"]
+    positive = figures["eroded (positive)"]
+    assert positive["counted"] == [[1, 0], [0, 1]], "an eroded drawing says nothing wrong"
+    difference = np.abs(np.array(positive["drawn_given_true"]) - np.eye(2))
+    assert positive["mean_absolute_error"] == pytest.approx(difference.mean(), abs=1e-3)
+    assert positive["largest_error"] == pytest.approx(difference.max(), abs=1e-3)
     for found in figures.values():
         np.testing.assert_allclose(np.sum(found["drawn_given_true"], axis=0), 1, atol=1e-3)
     for name in ("eroded_positive", "eroded_complementary"):
         assert (desk / "shown" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert main(["annotators", str(desk / "refineseg.yaml"), *where, "--set", "settings.matrices=false"]) == 2
     assert "train this experiment first" in capsys.readouterr().err
+
+
+def test_what_an_annotator_makes_of_each_class_is_counted() -> None:
+    codes = torch.tensor([0, 1, 1, 2, 3, 3, 9])  # nothing, background twice, one, two twice, no class
+    true = torch.tensor([1, 0, 1, 1, 2, 1, 0])
+    assert _pairs(codes, true, 3).tolist() == [[1, 1, 0], [0, 1, 0], [0, 1, 1]]
+    found = _counted(torch.eye(3), torch.tensor([[3.0, 1, 0], [0, 1, 0], [1, 0, 0]]))
+    assert found["classes_counted"] == [0, 1] and found["counted"] == [[0.75, 0.5], [0, 0.5], [0.25, 0]]
+    assert found["mean_absolute_error"] == pytest.approx(1.5 / 6) and found["largest_error"] == 0.5
+
+
+def pseudo(desk: Path, *overrides: str) -> PseudoLabels:
+    one = training(desk, "recipe=pseudo_labels", *overrides)
+    experiment = one.experiment()
+    made = experiment.make(experiment.parts(one.data, 0, 0, one.runs))
+    assert isinstance(made, PseudoLabels)
+    return made
+
+
+def test_pseudo_labels_are_the_mixture_s(desk: Path) -> None:
+    first, second = torch.tensor([[[[2.0]], [[0.0]]]]), torch.tensor([[[[0.0]], [[1.0]]]])
+    for share, label in ((1.0, 0), (0.0, 1), (0.9, 0), (0.1, 1)):
+        assert pseudo_labels(first, second, torch.tensor([share])).tolist() == [[[label]]]
+    recipe = pseudo(desk)
+    index = torch.tensor([0, 5])
+    assert torch.equal(recipe._shares(index, 3), recipe._shares(index, 3))
+    assert not torch.equal(recipe._shares(index, 3), recipe._shares(index, 4))
+
+
+def test_pseudo_labels_teach_what_is_not_drawn(desk: Path) -> None:
+    """Without them no gradient comes from pixels that nobody drew on; complements take no part."""
+    for weight, silent in ((0.0, True), (0.5, False)):
+        recipe = pseudo(desk, f"settings.weight={weight}")
+        assert [strategy.complementary for strategy in recipe.strategies] == [False]
+        batch = first_batch(recipe)
+        kept: list[Tensor] = []
+        recipe._annotated.network.register_forward_hook(
+            lambda _, __, out, kept=kept: (out.retain_grad(), kept.append(out))[0]
+        )
+        loss = recipe.step(batch, 0, Fabric())["loss"]
+        assert torch.isfinite(loss)
+        outside = (batch["drawn"] == 0).all(dim=1)
+        gradient = kept[0].grad
+        assert gradient is not None
+        assert bool((gradient[: len(outside)].movedim(1, -1)[outside] == 0).all()) == silent
+
+
+def test_pseudo_labels_train(desk: Path) -> None:
+    assert (training(desk, "recipe=pseudo_labels", "engine.epochs=6").train() or 0) > 0.5

@@ -30,7 +30,7 @@ TABLE: dict[str, Any] = {
     "title": "network",
     "set": ["engine.batch_size=3"],
     "seeds": [0, 1],
-    "columns": ["dice", "foreground.ece", "parameters"],
+    "columns": ["dice", "foreground.ece", "parameters", "structures.lesion.hd95"],
     "rows": {
         "narrow": {"experiment": "tiny.yaml"},
         "trained for longer": {"experiment": "tiny.yaml", "set": ["engine.epochs=2"]},
@@ -63,11 +63,13 @@ def test_a_table_trains_and_measures_once(
         "narrow",
         "trained for longer",
     ]
+    assert printed[0].split(" | ")[1:5] == ["Dice", "ECE foreground", "parameters", "HD95 (mm) lesion"]
     assert all(line.count("|") == printed[0].count("|") for line in printed)
     figures = json.loads((tmp_path / "runs" / "table-full-val.json").read_text("utf-8"))
     assert [len(row["seeds"]) for row in figures.values()] == [2, 2]
     assert list(figures["trained for longer"]["against"]) == ["narrow"] and not figures["narrow"]["against"]
     assert figures["narrow"]["seeds"][0]["dice"] != figures["narrow"]["seeds"][1]["dice"], "seeds differ"
+    assert figures["narrow"]["seeds"][0]["structures"]["lesion"]["dice"] == figures["narrow"]["seeds"][0]["dice"]
 
     monkeypatch.setattr(trainings.Engine, "run", lambda *_: pytest.fail("it was trained already"))
     monkeypatch.setattr("training.calibrate.measure", lambda *_: pytest.fail("it was measured already"))

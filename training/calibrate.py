@@ -46,8 +46,11 @@ class Measured:
     counts: dict[RegionName, list[CalibrationCounts]]
 
     def figures(self) -> dict[str, Any]:
-        """Means of `rows`, and each region's calibration."""
-        return {**summary(self.rows), **{region: calibration(cases) for region, cases in self.counts.items()}}
+        """Means of `rows`, of all and of each structure, and each region's calibration."""
+        labels = dict.fromkeys(str(row["label"]) for row in self.rows)
+        structures = {label: summary([row for row in self.rows if row["label"] == label]) for label in labels}
+        regions = {str(region): calibration(cases) for region, cases in self.counts.items()}
+        return {**summary(self.rows), "structures": structures, **regions}
 
 
 def measure(name: str, model: Model, dataset: DataSet, split: Split, *, windows: bool = False) -> Measured:

@@ -108,7 +108,7 @@ def parse_experiment(values: Mapping[str, Any]) -> Experiment:
     if values.get("recipe") not in list(RECIPES):
         raise ValueError(f"'recipe' must be one of {', '.join(RECIPES)}.")
     parser = _parser(values["recipe"])
-    parsed = parser.instantiate_classes(parser.parse_object(dict(values)))
+    parsed = parser.instantiate(parser.parse_object(dict(values)))
     return Experiment(**{**vars(parsed), "values": values})
 
 

@@ -62,7 +62,7 @@ def read_card(path: Path) -> Card:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--card", type=Card, required=True)
     try:
-        card = parser.instantiate_classes(parser.parse_object({"card": yaml.safe_load(path.read_text("utf-8"))})).card
+        card = parser.instantiate(parser.parse_object({"card": yaml.safe_load(path.read_text("utf-8"))})).card
     except (OSError, yaml.YAMLError, ArgumentError) as error:
         raise InputError(f"The card '{path}' cannot be used: {' '.join(str(error).split())}") from error
     assert isinstance(card, Card)

@@ -88,7 +88,7 @@ def read_table(path: Path) -> TableSettings:
     parser.add_class_arguments(TableSettings)
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        settings = parser.instantiate_classes(parser.parse_object(values))
+        settings = parser.instantiate(parser.parse_object(values))
         return TableSettings(**vars(settings))
     except (OSError, yaml.YAMLError, ArgumentError, TypeError, ValueError) as error:
         raise InputError(f"The table '{path}' cannot be used: {' '.join(str(error).split())}") from error
@@ -161,7 +161,7 @@ def figures(table: TableSettings, rows: Sequence[Row]) -> dict[str, Any]:
 def as_markdown(table: TableSettings, found: Mapping[str, Any]) -> str:
     """The table as Markdown: means over the seeds, with their standard deviation where there are several."""
     against = table.against or [next(iter(found))]
-    headings = [table.title, *(HEADINGS.get(column) or _heading(column) for column in table.columns)]
+    headings = [table.title, *map(_heading, table.columns)]
     headings += [*(["gap closed"] if table.gap else []), *(f"Dice against {name} (p)" for name in against)]
     lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
     for name, row in found.items():
@@ -179,7 +179,8 @@ def _comparison(found: Mapping[str, float] | None) -> str:
 
 def _heading(column: str) -> str:
     region, _, figure = column.rpartition(".")
-    return f"{figure.upper() if 'ece' in figure else figure} {region}".strip()
+    title = HEADINGS.get(figure) or (figure.upper() if "ece" in figure else figure)
+    return f"{title} {region.removeprefix('structures.')}".strip()
 
 
 def _cell(seeds: Sequence[Mapping[str, Any]], column: str) -> str:

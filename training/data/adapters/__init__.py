@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from training.data.adapters import acdc, apis, autopet, hecktor, hippocampus, lidc, ms_flair_t1, nnunet
+from training.data.adapters import acdc, apis, autopet, hecktor, hippocampus, lidc, ms_flair_t1, mscmrseg, nnunet
 from training.data.cases import DataSet
 
 ADAPTERS: dict[str, Callable[[Path, Path], DataSet]] = {
@@ -16,6 +16,7 @@ ADAPTERS: dict[str, Callable[[Path, Path], DataSet]] = {
     "autopet": autopet.adapt,
     "apis": apis.adapt,
     "ms_flair_t1": ms_flair_t1.adapt,
+    "mscmrseg": mscmrseg.adapt,
     "nnunet": nnunet.adapt,
     "msd": nnunet.adapt,
 }
