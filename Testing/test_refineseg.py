@@ -317,3 +317,22 @@ def test_pseudo_labels_teach_what_is_not_drawn(desk: Path) -> None:
 
 def test_pseudo_labels_train(desk: Path) -> None:
     assert (training(desk, "recipe=pseudo_labels", "engine.epochs=6").train() or 0) > 0.5
+
+
+def test_rerenet_starts_from_what_drawings_taught(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trained = training(desk)
+    trained.train()
+    recipe = training(
+        desk,
+        "recipe=rerenet",
+        "settings.starts={simulated: {grow: 1}}",
+        "network.start=[{run: refineseg-full}]",
+    )
+    experiment = recipe.experiment()
+    network = experiment.make(experiment.parts(recipe.data, 0, 0, recipe.runs)).network
+    assert "tensors start from 'refineseg-full'." in capsys.readouterr().err
+    theirs = trained.read().state_dict
+    for name, parameter in network.named_parameters():
+        torch.testing.assert_close(
+            parameter[:, : theirs[name].shape[1]] if parameter.ndim > 1 else parameter, theirs[name]
+        )

@@ -53,12 +53,14 @@ def start_from(network: nn.Module, starts: Sequence[Start], runs: Path, seed: in
 
 
 def _weights(run: str, runs: Path, seed: int) -> dict[str, Tensor]:
-    from training.runs import settings_of_trained  # which knows all recipes
+    """Those that the run would export: nothing of what its recipe has in training only."""
+    from training.recipes import RECIPES  # which know this module, as do runs
+    from training.runs import settings_of_trained
 
     folder = runs / f"{run}-seed{seed}"
-    settings_of_trained(folder)
+    recipe = settings_of_trained(folder).recipe
     weights: dict[str, Tensor] = torch.load(folder / "best.ckpt", map_location="cpu", weights_only=True)["network"]
-    return weights
+    return RECIPES[recipe].deployed(weights)
 
 
 def _renamed(weights: Mapping[str, Tensor], parts: Mapping[str, str]) -> dict[str, Tensor]:
