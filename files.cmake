@@ -30,6 +30,8 @@ set(LIBRARY_SCRIPTS
   NoisyLabelSegLib/commands/worker.py
   NoisyLabelSegLib/correction_pairs.py
   NoisyLabelSegLib/dicom_series.py
+  NoisyLabelSegLib/drawn_cases.py
+  NoisyLabelSegLib/drawn_segments.py
   NoisyLabelSegLib/errors.py
   NoisyLabelSegLib/exchange.py
   NoisyLabelSegLib/files.py
@@ -109,6 +111,7 @@ set(LIBRARY_SCRIPTS
   NoisyLabelSegLib/suspects.py
   NoisyLabelSegLib/tables.py
   NoisyLabelSegLib/temperature.py
+  NoisyLabelSegLib/training_set.py
   NoisyLabelSegLib/uncertainty.py
   NoisyLabelSegLib/uncertainty_outputs.py
   NoisyLabelSegLib/uncertainty_pictures.py

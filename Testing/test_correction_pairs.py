@@ -13,10 +13,11 @@ import SimpleITK as sitk
 import torch
 from tiny_models import contents
 
-from NoisyLabelSegLib.correction_pairs import add_pair, has_case
+from NoisyLabelSegLib.correction_pairs import add_pair
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.images import read_image, same_grid
 from NoisyLabelSegLib.segmentations import Segment, Segmentation
+from NoisyLabelSegLib.training_set import has_case
 from training.__main__ import main
 from training.data.cases import read_dataset, split_of
 from training.data.masks import coarse_labels, expert_labels
@@ -210,10 +211,10 @@ def test_what_cannot_be_learned_from_is_refused_and_nothing_written(
 
 
 def test_more_structures_than_values_are_refused(tmp_path: Path) -> None:
-    labels = {"0": "background"} | {str(n): f"s{n}" for n in range(1, 256)}
+    labels = {"0": "background"} | {str(n): f"s{n}" for n in range(1, 255)}
     (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels, "training": []}))
-    add(tmp_path, "a", "s255")
-    with pytest.raises(InputError, match="more than 255 structures"):
+    add(tmp_path, "a", "s254")
+    with pytest.raises(InputError, match="more than 254 structures"):
         add(tmp_path, "b", "one too many")
 
 

@@ -15,6 +15,7 @@ from filelock import FileLock
 
 from training import trainings
 from training.__main__ import main
+from training.curves import scores_of, write_curves
 
 EXPERIMENT = """\
 recipe: supervised
@@ -71,6 +72,9 @@ def test_a_table_trains_and_measures_once(
     assert figures["narrow"]["seeds"][0]["dice"] != figures["narrow"]["seeds"][1]["dice"], "seeds differ"
     assert figures["narrow"]["seeds"][0]["structures"]["lesion"]["dice"] == figures["narrow"]["seeds"][0]["dice"]
 
+    curves = (tmp_path / "runs" / "table-full-curves.svg").read_text("utf-8")
+    assert all(f">{text}</text>" in curves for text in ("narrow", "trained for longer", "network", "epoch"))
+
     monkeypatch.setattr(trainings.Engine, "run", lambda *_: pytest.fail("it was trained already"))
     monkeypatch.setattr("training.calibrate.measure", lambda *_: pytest.fail("it was measured already"))
     assert table() == 0
@@ -81,6 +85,22 @@ def test_a_row_can_be_made_by_itself(table: Callable[..., int], tmp_path: Path) 
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {
         f"tiny-full-engine.batch_size=3-engine.epochs=2-seed{seed}" for seed in (0, 1)
     }, "no other row, and no table of a part"
+
+
+@pytest.mark.filterwarnings("ignore:No artists")
+def test_a_curve_is_the_mean_where_all_runs_were_validated(tmp_path: Path) -> None:
+    for number, scores in enumerate([{2: 0.2, 4: 0.4}, {2: 0.6, 3: 0.9, 4: 0.8}]):
+        (tmp_path / str(number)).mkdir()
+        rows = [{"step": 1, "loss": 0.5}, *({"epoch": e, "step": e, "score": s} for e, s in scores.items())]
+        text = "".join(f"{json.dumps(row)}\n" for row in rows)
+        (tmp_path / str(number) / "log.jsonl").write_text(text, encoding="utf-8")
+    assert scores_of(tmp_path / "0") == [(2, 0.2), (4, 0.4)]
+    drawn: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("matplotlib.axes.Axes.plot", lambda _, *given, **named: drawn.append((*given, named["label"])))
+        write_curves(tmp_path / "curves.svg", {"both": [tmp_path / "0", tmp_path / "1"]}, "title")
+    [(epochs, means, label)] = drawn
+    assert epochs == [2, 4] and means == pytest.approx([0.4, 0.6]) and label == "both"
 
 
 @pytest.mark.parametrize(

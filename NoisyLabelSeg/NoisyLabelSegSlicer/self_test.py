@@ -18,7 +18,7 @@ import slicer
 from numpy.typing import NDArray
 
 from NoisyLabelSegSlicer import samples
-from NoisyLabelSegSlicer.correction import save_pair
+from NoisyLabelSegSlicer.correction import save_drawings, save_pair
 from NoisyLabelSegSlicer.panel.widgets import scroll_to
 from NoisyLabelSegSlicer.session import Session
 
@@ -157,9 +157,11 @@ class _Job:
         self._ui.statisticsSection.collapsed = True
 
     def keep_the_correction(self, folder: Path) -> None:
-        """Image, coarse mask and result are where the training finds them, and so is the table of the review."""
+        """Image, coarse mask, result and drawings are where the training finds them, and so is the table of the review."""
         save_pair(self._session, folder / "corrections", "case 1", "P1")
         self._test.assertTrue((folder / "corrections" / "coarse" / "case 1.nii.gz").is_file())
+        save_drawings(self._volume, self._given, folder / "drawn", "case 1", "P1")
+        self._test.assertTrue((folder / "drawn" / "drawings" / "case 1_1.nii.gz").is_file())
         self._session.save_csv(folder / "review.csv")
         lines = (folder / "review.csv").read_text(encoding="utf-8").splitlines()
         self._test.assertEqual(len(lines), len(self._session.review.changes) + 1)

@@ -127,6 +127,7 @@ def _calibrate(options: argparse.Namespace) -> None:
 
 def _table(options: argparse.Namespace) -> None:
     from training import tables
+    from training.curves import write_curves
     from training.evaluate import write_figures
 
     table = tables.read_table(options.table)
@@ -140,9 +141,11 @@ def _table(options: argparse.Namespace) -> None:
     print(tables.as_markdown(table, found))
     if not options.row:
         setting = "small" if options.small else "full"
-        target = options.runs / f"{options.table.stem}-{setting}-{options.split}.json"
-        write_figures(target, found)
-        print(f"figures in {target}")
+        target = options.runs / f"{options.table.stem}-{setting}"
+        write_figures(Path(f"{target}-{options.split}.json"), found)
+        folders = {name: [training.folder for training in seeds] for name, seeds in trainings.items()}
+        write_curves(Path(f"{target}-curves.svg"), folders, table.title)
+        print(f"figures in {target}-{options.split}.json, scores over training in {target}-curves.svg")
 
 
 def _annotators(options: argparse.Namespace) -> None:

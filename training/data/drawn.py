@@ -16,13 +16,13 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from NoisyLabelSegLib.drawn_segments import NOBODY, combined
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.images import read_image
 from training.data.adapters.files import write_labels
 from training.data.cases import Case, DataSet, Drawing, write_dataset
 from training.data.masks import expert_labels
 
-NOTHING = 255
 Mask = NDArray[np.bool_]
 
 
@@ -47,7 +47,7 @@ def draw_dataset(dataset: DataSet, folder: Path, inside: float, outside: float) 
 def _drawn(case: Case, folder: Path, classes: list[int], inside: float, outside: float) -> Case:
     expert = expert_labels(case, read_image(case.image))
     labels = sitk.GetArrayFromImage(expert)
-    positive = np.full(labels.shape, NOTHING, np.uint8)
+    positive = np.full(labels.shape, NOBODY, np.uint8)
     for value in classes:
         positive[eroded(labels == value, inside)] = value
     codes, means = complements(labels, classes, outside)
@@ -55,8 +55,8 @@ def _drawn(case: Case, folder: Path, classes: list[int], inside: float, outside:
     write_labels(paths[0], positive, expert)
     write_labels(paths[1], codes, expert)
     drawings = (
-        Drawing(paths[0], "eroded", "positive", NOTHING),
-        Drawing(paths[1], "eroded", "complementary", NOTHING, means),
+        Drawing(paths[0], "eroded", "positive", NOBODY),
+        Drawing(paths[1], "eroded", "complementary", NOBODY, means),
     )
     return replace(case, drawings=drawings)
 
@@ -82,13 +82,4 @@ def complements(
     labels: NDArray[np.integer], classes: list[int], radius: float
 ) -> tuple[NDArray[np.uint8], Mapping[int, tuple[int, ...]]]:
     """What voxels are said not to be: a map of numbers, and the classes that each number excludes."""
-    excluded = np.stack([eroded(labels != value, radius) for value in classes])
-    weights = 1 << np.arange(len(classes)).reshape(-1, 1, 1, 1)
-    found, numbers = np.unique((excluded * weights).sum(axis=0), return_inverse=True)
-    if len(found) > NOTHING:
-        raise InputError(f"There are {len(found)} combinations of complements, and {NOTHING} at most can be written.")
-    means = {
-        number: tuple(value for bit, value in enumerate(classes) if combination >> bit & 1)
-        for number, combination in enumerate(found.tolist())
-    }
-    return numbers.reshape(labels.shape).astype(np.uint8), means
+    return combined({value: eroded(labels != value, radius) for value in classes})

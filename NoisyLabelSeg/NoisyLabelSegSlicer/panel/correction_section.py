@@ -1,4 +1,4 @@
-"""The section that keeps a correction as a training case."""
+"""The section that keeps a correction, or drawings, as a training case."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from typing import Any
 
 import slicer
 
-from NoisyLabelSegLib.correction_pairs import has_case
-from NoisyLabelSegSlicer.correction import save_pair
+from NoisyLabelSegLib.training_set import has_case
+from NoisyLabelSegSlicer.correction import save_drawings, save_pair
 from NoisyLabelSegSlicer.panel.widgets import problems_shown
 from NoisyLabelSegSlicer.session import Session
 from NoisyLabelSegSlicer.translation import _
 
+PAIR, DRAWINGS = range(2)
+
 
 class CorrectionSection:
-    """Where a pair of rough and accepted mask goes, and under which names.
+    """What is kept, where it goes, and under which names.
 
     Args:
         ui: the panel's widgets.
@@ -24,6 +26,11 @@ class CorrectionSection:
     def __init__(self, ui: Any) -> None:
         self._ui = ui
         self._session: Session | None = None
+        self._drawn: tuple[Any, Any] = (None, None)
+        ui.correctionKindSelector.addItems(
+            [_("rough mask and accepted result (pair)"), _("drawings (segments named RV, not RV, …)")]
+        )
+        ui.correctionKindSelector.connect("currentIndexChanged(int)", self._enable)
         ui.saveCorrectionButton.connect("clicked()", self._save)
         ui.correctionFolder.connect("currentPathChanged(QString)", self._enable)
         ui.correctionCaseEdit.connect("textChanged(QString)", self._enable)
@@ -32,29 +39,42 @@ class CorrectionSection:
     def show(self, session: Session | None) -> None:
         """Offer to save a result."""
         self._session = session
-        self._ui.correctionSection.enabled = session is not None
         self._enable()
 
-    def _enable(self, _text: str = "") -> None:
+    def offer(self, volume: Any, segmentation: Any) -> None:
+        """Offer to save what is drawn on a volume; None where none is chosen."""
+        self._drawn = (volume, segmentation)
+        self._enable()
+
+    def _enable(self, _changed: Any = None) -> None:
         texts = [edit.text.strip() for edit in (self._ui.correctionCaseEdit, self._ui.correctionPatientEdit)]
-        given = all(texts) and bool(self._ui.correctionFolder.currentPath)
-        self._ui.saveCorrectionButton.enabled = given and self._session is not None
+        named = all(texts) and bool(self._ui.correctionFolder.currentPath)
+        there = {PAIR: self._session is not None, DRAWINGS: None not in self._drawn}
+        self._ui.correctionSection.enabled = any(there.values())
+        self._ui.saveCorrectionButton.enabled = named and there[self._kind]
+
+    @property
+    def _kind(self) -> int:
+        return self._ui.correctionKindSelector.currentIndex
 
     def _save(self) -> None:
-        if self._session is None:
-            return
         folder, case = Path(self._ui.correctionFolder.currentPath), self._ui.correctionCaseEdit.text.strip()
         with problems_shown():
             replace = has_case(folder, case)
-            doubts = [doubt for doubt in (_unseen(self._session), _replaced(case) if replace else "") if doubt]
+            unseen = _unseen(self._session) if self._session and self._kind == PAIR else ""
+            doubts = [doubt for doubt in (unseen, _replaced(case) if replace else "") if doubt]
             if not doubts or slicer.util.confirmOkCancelDisplay("\n".join(doubts)):
-                self._save_as(self._session, folder, case, overwrite=replace)
+                self._save_as(folder, case, overwrite=replace)
 
-    def _save_as(self, session: Session, folder: Path, case: str, *, overwrite: bool) -> None:
+    def _save_as(self, folder: Path, case: str, *, overwrite: bool) -> None:
+        patient = self._ui.correctionPatientEdit.text.strip()
         with slicer.util.WaitCursor():
-            save_pair(session, folder, case, self._ui.correctionPatientEdit.text.strip(), overwrite=overwrite)
+            if self._kind == DRAWINGS:
+                save_drawings(*self._drawn, folder, case, patient, overwrite=overwrite)
+            elif self._session is not None:
+                save_pair(self._session, folder, case, patient, overwrite=overwrite)
             self._ui.correctionFolder.addCurrentPathToHistory()
-            slicer.util.showStatusMessage(_("The pair {case} is in {folder}.").format(case=case, folder=folder), 5000)
+            slicer.util.showStatusMessage(_("The case {case} is in {folder}.").format(case=case, folder=folder), 5000)
 
 
 def _unseen(session: Session) -> str:

@@ -55,12 +55,13 @@ class Panel:
         self._inputs = InputSection(ui, self._tick_segments, self.update)
         self._setup = SetupSection(ui, self.work, self.restart_worker, self._run)
         self._result, self._review = ResultSection(ui, self._show_session), ReviewSection(ui, self._show_session)
+        self._correction = CorrectionSection(ui)
         self._sections: list[Any] = [
             self._result,
             self._review,
             MapSection(ui),
             StatisticsSection(ui),
-            CorrectionSection(ui),
+            self._correction,
         ]
         self._show_session()
 
@@ -73,6 +74,7 @@ class Panel:
         """The scene is about to be closed: stop, and forget it."""
         self.work.cancel()
         self._inputs.forget()
+        self._correction.offer(None, None)
         self._parameters = self.session = self._offered_for = self._followed = None
         self._show_session()
 
@@ -111,6 +113,7 @@ class Panel:
             self._setup.complete, workflow, model, chosen.volume is not None, segments, chosen.roi is not None
         )
         self._run.show(inputs, self.work.busy)
+        self._correction.offer(chosen.volume, chosen.segmentation)
         self._open(chosen.result)
 
     def _follow(self, chosen: Any) -> None:

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from training.data.adapters import acdc, apis, autopet, hecktor, hippocampus, lidc, ms_flair_t1, mscmrseg, nnunet
+from training.data.adapters import (
+    acdc,
+    apis,
+    autopet,
+    hecktor,
+    hippocampus,
+    lidc,
+    ms_flair_t1,
+    mscmrseg,
+    nnunet,
+    segments,
+)
 from training.data.cases import DataSet
 
 ADAPTERS: dict[str, Callable[[Path, Path], DataSet]] = {
@@ -19,4 +30,5 @@ ADAPTERS: dict[str, Callable[[Path, Path], DataSet]] = {
     "mscmrseg": mscmrseg.adapt,
     "nnunet": nnunet.adapt,
     "msd": nnunet.adapt,
+    "segments": segments.adapt,
 }

@@ -1,0 +1,43 @@
+"""Validation scores over training, a line for each of several runs, as an SVG picture."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from training.texts import write_text
+
+
+def scores_of(folder: Path) -> list[tuple[int, float]]:
+    """A run's validation scores: (epoch, score)."""
+    rows = map(json.loads, (folder / "log.jsonl").read_text(encoding="utf-8").splitlines())
+    return [(row["epoch"], row["score"]) for row in rows if "score" in row]
+
+
+def write_curves(path: Path, runs: Mapping[str, Sequence[Path]], title: str) -> None:
+    """Draw the mean score of each name's runs, seeds or folds, where all of them were validated.
+
+    Args:
+        path: the SVG file to write or to replace as a whole.
+        runs: the folders of each name's runs.
+        title: says what was trained.
+    """
+    # Elements get the same names every time, so that a picture only changes where a score does.
+    with rc_context({"svg.hashsalt": "curves", "svg.fonttype": "none"}):
+        figure = Figure(figsize=(8, 4.5), layout="constrained")
+        axes = figure.add_subplot(title=title, xlabel="epoch", ylabel="validation score")
+        for name, folders in runs.items():
+            each = [dict(scores_of(folder)) for folder in folders]
+            epochs = sorted(set.intersection(*map(set, each)))
+            axes.plot(epochs, [np.mean([scores[e] for scores in each]) for e in epochs], marker=".", label=name)
+        axes.grid(alpha=0.3)
+        figure.legend(loc="outside right upper", frameon=False)
+        content = io.StringIO()
+        figure.savefig(content, format="svg", metadata={"Date": None})
+    write_text(path, content.getvalue())
