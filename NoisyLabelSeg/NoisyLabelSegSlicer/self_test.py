@@ -157,7 +157,7 @@ class _Job:
         self._ui.statisticsSection.collapsed = True
 
     def keep_the_correction(self, folder: Path) -> None:
-        """Image, coarse mask, result and drawings are where the training finds them, and so is the table of the review."""
+        """Image, coarse mask, result and drawings are where the training finds them, the review's table too."""
         save_pair(self._session, folder / "corrections", "case 1", "P1")
         self._test.assertTrue((folder / "corrections" / "coarse" / "case 1.nii.gz").is_file())
         save_drawings(self._volume, self._given, folder / "drawn", "case 1", "P1")
