@@ -17,7 +17,7 @@ from NoisyLabelSegLib.bundle import Network
 from NoisyLabelSegLib.bundle.weights import build_loaded, check_layout, expected_layout
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.inference.predictor import Predictor
-from training.losses.discrepancy import dice_cross_entropy
+from training.losses.maps import dice_cross_entropy_map
 
 SMALL: dict[str, dict[str, Any]] = {
     "affinity_umamba": {"features": [4, 8, 8], "mamba_from": 2, "state": 2},
@@ -82,7 +82,7 @@ def test_every_parameter_learns(name: str, dimensions: int, half: bool) -> None:
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
         logits = network(image)
     branches = logits.float().split(OUT, dim=1)  # AffinityUMamba has two, the others have one.
-    torch.stack([dice_cross_entropy(branch, labels) for branch in branches]).sum().backward()
+    torch.stack([dice_cross_entropy_map(branch, labels).mean() for branch in branches]).sum().backward()
     # A parameter without a gradient would stop a training of several processes.
     assert [n for n, p in network.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()] == []
 

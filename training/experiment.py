@@ -21,6 +21,7 @@ from NoisyLabelSegLib.inference.preprocessing import Preprocessing
 from training.data.cases import DataSet, read_dataset
 from training.data.windows import Augmentation
 from training.engine import EngineSettings
+from training.paradigms import PARADIGMS
 from training.recipes import RECIPES
 from training.recipes.parts import NetworkSettings, OptimizerSettings, Parts
 
@@ -33,6 +34,7 @@ class Experiment:
         recipe: name in `training.recipes.RECIPES`.
         settings: the recipe's own settings.
         preprocessing, augmentation, network, optimizer, engine: see their classes.
+        paradigm: how a recipe learns from labels: settings of one of `training.paradigms.PARADIGMS`.
         data: name of the prepared data set, a folder in the folder of data sets.
         values: everything, as plain values: what a checkpoint's folder and a model card keep.
     """
@@ -44,6 +46,7 @@ class Experiment:
     network: NetworkSettings
     optimizer: OptimizerSettings
     engine: EngineSettings
+    paradigm: Any
     data: str
     values: Mapping[str, Any]
 
@@ -54,7 +57,17 @@ class Experiment:
     def parts(self, data_folder: Path, seed: int, limit: int = 0, runs: Path = Path("runs")) -> Parts:
         """Open the data set and put together what the recipe needs."""
         dataset = self.dataset(data_folder)
-        return Parts(dataset, self.preprocessing, self.network, self.optimizer, seed, self.augmentation, limit, runs)
+        return Parts(
+            dataset,
+            self.preprocessing,
+            self.network,
+            self.optimizer,
+            seed,
+            self.augmentation,
+            limit,
+            runs,
+            self.paradigm,
+        )
 
     def make(self, parts: Parts) -> Any:
         """The recipe itself."""
@@ -75,7 +88,7 @@ def read_experiment(path: Path, *, small: bool = False, overrides: Sequence[str]
     values, texts = _read_yaml(path)
     smaller = values.pop("small", None) or {}
     for over in [*([smaller] if small else []), *(_override(text) for text in overrides)]:
-        values = _merged(values, over)
+        values = _merged(_with_named_paradigm(values), _with_named_paradigm(over))
     try:
         return parse_experiment(values)
     except (ArgumentError, ValueError, TypeError) as error:
@@ -107,7 +120,13 @@ def parse_experiment(values: Mapping[str, Any]) -> Experiment:
     """
     if values.get("recipe") not in list(RECIPES):
         raise ValueError(f"'recipe' must be one of {', '.join(RECIPES)}.")
-    parser = _parser(values["recipe"])
+    values = _with_named_paradigm(values)
+    name = values.get("paradigm", {}).get("name", "plain")
+    if name not in PARADIGMS:
+        raise ValueError(f"'paradigm' must be one of {', '.join(PARADIGMS)}.")
+    if name != "plain" and not RECIPES[values["recipe"]].paradigms:
+        raise ValueError(f"The recipe '{values['recipe']}' does not learn from labels, which paradigm {name} needs.")
+    parser = _parser(values["recipe"], name)
     parsed = parser.instantiate(parser.parse_object(dict(values)))
     return Experiment(**{**vars(parsed), "values": values})
 
@@ -118,7 +137,13 @@ def differences(one: Experiment, other: Experiment) -> list[str]:
     return [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
 
 
-def _parser(recipe: str) -> ArgumentParser:
+def _with_named_paradigm(values: Mapping[str, Any]) -> dict[str, Any]:
+    """``paradigm: dale`` is short for ``paradigm: {name: dale}``."""
+    named = values.get("paradigm")
+    return {**values, "paradigm": {"name": named}} if isinstance(named, str) else dict(values)
+
+
+def _parser(recipe: str, paradigm: str) -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--recipe", type=str, required=True)
     parser.add_argument("--data", type=str, required=True)
@@ -127,6 +152,7 @@ def _parser(recipe: str) -> ArgumentParser:
     parser.add_argument("--augmentation", type=Augmentation, default=Augmentation())
     parser.add_argument("--network", type=NetworkSettings, default=NetworkSettings())
     parser.add_argument("--optimizer", type=OptimizerSettings, default=OptimizerSettings())
+    parser.add_argument("--paradigm", type=PARADIGMS[paradigm].settings, default=PARADIGMS[paradigm].settings())
     parser.add_argument("--engine", type=EngineSettings, default=EngineSettings())
     return parser
 

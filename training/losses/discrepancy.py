@@ -13,9 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from monai.losses import DiceLoss
 from torch import Tensor
-from torch.nn import functional as F
+
+from training.losses.maps import cross_entropy_map, dice_map
 
 StageWeight = Literal["paper", "uniform", "normalised"]
 
@@ -56,7 +56,7 @@ class DiscrepancyLoss:
             raise ValueError(f"alpha must lie between 0 and 1, not {self.alpha}")
 
     def __call__(self, logits: Tensor, previous: Tensor, expert: Tensor, epoch: int, stage: int, stages: int) -> Tensor:
-        """Loss of one stage.
+        """The loss of each pixel in one stage, ``BHW[D]``; the mean is (3.5).
 
         Args:
             logits: ``BNHW[D]`` of stage ``stage``.
@@ -66,30 +66,8 @@ class DiscrepancyLoss:
             stage: counted from 1.
             stages: how many stages are trained.
         """
-        logits = logits.float()
-        dice = foreground_dice_loss(logits, expert)
-        if epoch < self.dice_only_epochs:
-            loss = dice
-        else:
-            entropy = F.cross_entropy(logits, expert, reduction="none")
-            weighted = (discrepancy_weight(previous, expert, self.factor) * entropy).mean()
-            loss = self.alpha * dice + (1 - self.alpha) * weighted
+        loss = dice_map(logits, expert)
+        if epoch >= self.dice_only_epochs:
+            weighted = discrepancy_weight(previous, expert, self.factor) * cross_entropy_map(logits, expert)
+            loss = self.alpha * loss + (1 - self.alpha) * weighted
         return stage_weight(stage, stages, self.stage_weight, self.sigma) * loss
-
-
-def foreground_dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """MONAI's soft Dice loss (3.2), the mean over items and foreground classes.
-
-    An item without foreground contributes a loss near 1 that falls only as the prediction vanishes; the cross-entropy
-    is what teaches it.
-    """
-    return _DICE(logits, labels.unsqueeze(1))
-
-
-_DICE = DiceLoss(include_background=False, to_onehot_y=True, softmax=True, smooth_nr=1e-5, smooth_dr=1e-5)
-
-
-def dice_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Dice + cross-entropy, the baseline's loss (nnU-Net's default pair)."""
-    logits = logits.float()
-    return foreground_dice_loss(logits, labels) + F.cross_entropy(logits, labels)

@@ -20,12 +20,14 @@ from training.recipes.supervised import Supervised, SupervisedSettings
 class Registered(NamedTuple):
     """A recipe's settings (a dataclass) and the class that takes them and the experiment's `Parts`.
 
-    `deployed` picks the exported network's weights of what a checkpoint holds.
+    `deployed` picks the exported network's weights of what a checkpoint holds. `paradigms` tells whether it learns
+    from label maps, so that a paradigm of training can be chosen.
     """
 
     settings: type
     recipe: Any
     deployed: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
+    paradigms: bool = True
 
 
 RECIPES = {
@@ -34,6 +36,6 @@ RECIPES = {
     "affinity_umamba": Registered(AffinityUMambaSettings, AffinityUMamba),
     "arm": Registered(ARMSettings, ARM),
     "pkt": Registered(PKTSettings, PKT, deployed),
-    "pseudo_labels": Registered(PseudoLabelSettings, PseudoLabels, deployed),
-    "refineseg": Registered(RefineSegSettings, RefineSeg, deployed),
+    "pseudo_labels": Registered(PseudoLabelSettings, PseudoLabels, deployed, paradigms=False),
+    "refineseg": Registered(RefineSegSettings, RefineSeg, deployed, paradigms=False),
 }

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from NoisyLabelSegLib.methods.affinity_umamba import Conflict, Fallback, Relabelled, branches_of, refine_labels
 from NoisyLabelSegLib.ops.neighbourhood import neighbour_counts
 from training.losses.affinity import LARGEST_MARGIN, Margin, affinity_loss, margin_loss
-from training.losses.discrepancy import dice_cross_entropy
+from training.losses.maps import dice_cross_entropy_map
 from training.recipes.image_alone import ImageAlone
 from training.recipes.parts import Parts
 
@@ -54,37 +55,62 @@ class AffinityUMamba(ImageAlone):
         self.settings = settings
 
     def step(self, batch: Mapping[str, Tensor], epoch: int, fabric: Fabric) -> dict[str, Tensor]:
-        settings, given = self.settings, batch["expert"]
-        outputs = [branches_of(logits, self.parts.classes) for logits in self.network(batch["image"], levels=True)]
+        objective = Equation9(self, batch["expert"])
+        figures = self.paradigm.step(self, objective, batch["image"], batch["expert"], fabric)
+        return {**figures, **objective.figures}
+
+
+class Equation9:
+    """(9) of a batch, as an `Objective`: margin and affinity losses belong to no pixel.
+
+    Attributes:
+        figures: of its first pass.
+    """
+
+    def __init__(self, recipe: AffinityUMamba, given: Tensor) -> None:
+        self.recipe, self.given = recipe, given
+        self.figures: dict[str, Tensor] = {}
+        self._refined: Relabelled | None = None
+
+    def __call__(self, network: nn.Module, image: Tensor) -> Tensor:
+        settings, classes = self.recipe.settings, self.recipe.parts.classes
+        outputs = [branches_of(logits, classes) for logits in network(image, levels=True)]
         am, cnn = outputs[0]
-        loss, figures = supervision(outputs, given), {}
+        losses, figures = supervision(outputs, self.given), {}
         if settings.margin:
             figures["margin"] = margin_loss(am, settings.margin_kind, settings.largest_margin)
-            loss = loss + settings.margin * figures["margin"]
+            losses = losses + settings.margin * figures["margin"]
         if settings.refined or settings.affinity:
-            refined = refine_labels(am.detach(), cnn.detach(), given, settings.conflict, settings.fallback)
+            refined = self._relabelled(am, cnn)
             figures["affinity"] = affinity_loss(am, refined.labels)
-            loss = loss + settings.refined * supervision(outputs[:1], refined.labels)
-            loss = loss + settings.affinity * figures["affinity"]
-            figures |= relabelling(refined, given, self.parts.classes)
-        self.optimizer.zero_grad()
-        fabric.backward(loss)
-        self.optimizer.step()
-        return {"loss": loss.detach(), **{name: value.detach() for name, value in figures.items()}}
+            losses = losses + settings.refined * supervision(outputs[:1], refined.labels)
+            losses = losses + settings.affinity * figures["affinity"]
+            figures |= relabelling(refined, self.given, classes)
+        self.figures = self.figures or {name: value.detach() for name, value in figures.items()}
+        return losses
+
+    def _relabelled(self, am: Tensor, cnn: Tensor) -> Relabelled:
+        """LALR's labels, of the first pass: what a batch teaches does not change while it is taught."""
+        if self._refined is None:
+            settings = self.recipe.settings
+            self._refined = refine_labels(am.detach(), cnn.detach(), self.given, settings.conflict, settings.fallback)
+        return self._refined
 
 
 def supervision(outputs: Sequence[Sequence[Tensor]], labels: Tensor) -> Tensor:
-    """Dice + CE, summed over the branches and averaged over the levels, each of half the weight of the one above it.
+    """Dice + CE of each pixel, summed over the branches and averaged over the levels, each of half the weight of the
+    one above it.
 
     Args:
         outputs: for each level, the full resolution first, the branches' logits ``BNHW[D]``.
-        labels: ``BHW[D]`` of the full resolution; lower ones take every second voxel.
+        labels: ``BHW[D]`` of the full resolution; lower ones take every second voxel, which stands for those about it.
     """
-    total, weights = torch.zeros((), device=labels.device), 0.0
+    total, weights = torch.zeros(labels.shape, device=labels.device), 0.0
     for level, branches in enumerate(outputs):
         places = (slice(None), *[slice(None, None, 2**level)] * (labels.ndim - 1))
         coarse = labels[places]
-        total = total + sum(dice_cross_entropy(logits, coarse) for logits in branches) / 2**level
+        losses = torch.stack([dice_cross_entropy_map(logits, coarse) for logits in branches]).sum(dim=0)
+        total = total + F.interpolate(losses[:, None], size=labels.shape[1:])[:, 0] / 2**level
         weights += 1 / 2**level
     return total / weights
 

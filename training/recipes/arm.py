@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.inference.preprocessing import Intensity
 from training.recipes.parts import Parts
-from training.recipes.supervised import Supervised
+from training.recipes.supervised import Supervised, SupervisedSettings
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class ARM(Supervised):
     """See the module's text."""
 
     def __init__(self, settings: ARMSettings, parts: Parts) -> None:
-        super().__init__(settings, paired_only(parts), settings.strong)
+        super().__init__(SupervisedSettings(), paired_only(parts), settings.strong)
 
 
 def paired_only(parts: Parts) -> Parts:

@@ -11,7 +11,8 @@ from torch.optim import Optimizer
 from NoisyLabelSegLib.inference.preprocessing import Intensity
 from NoisyLabelSegLib.methods.affinity_umamba import branches_of
 from training.data.windows import Starts, Windows
-from training.recipes.parts import Parts, unwrapped, validation_dice
+from training.recipes.parts import Parts, validation_dice
+from training.wrapping import unwrapped
 
 # The network sees no mask; a case's coarse one, if there is one, only places the window.
 NO_MASK = Starts(coarse=0, empty=1)
@@ -29,6 +30,7 @@ class ImageAlone:
         self.parts, self.strong = parts, strong
         self.network: nn.Module = parts.network(parts.in_channels + (strong is not None))
         self.optimizer: Optimizer = parts.optimizer(self.network)
+        self.paradigm = parts.paradigm()
         self._validation: Windows | None = None
 
     def training_data(self) -> Windows:

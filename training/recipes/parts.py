@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,8 @@ from training.data.cases import Case, DataSet, Split
 from training.data.drawings import Strategy
 from training.data.patches import Patches
 from training.data.windows import Augmentation, Starts, Windows
+from training.paradigms import PARADIGMS
+from training.paradigms.plain import Paradigm, PlainSettings
 from training.recipes.transfer import Start, start_from
 
 
@@ -55,6 +57,7 @@ class Parts:
         augmentation: how training windows are varied.
         limit: takes this many cases a part, for a quick look; 0 takes all.
         runs: the folder of training runs, for recipes that build on another run.
+        paradigm_settings: of one of `training.paradigms.PARADIGMS`.
     """
 
     dataset: DataSet
@@ -65,6 +68,7 @@ class Parts:
     augmentation: Augmentation
     limit: int = 0
     runs: Path = Path("runs")
+    paradigm_settings: Any = field(default_factory=PlainSettings)
 
     @property
     def classes(self) -> int:
@@ -100,6 +104,10 @@ class Parts:
             arguments |= {"momentum": settings.momentum, "nesterov": True}
         return getattr(torch.optim, settings.name)(network.parameters(), **arguments)
 
+    def paradigm(self) -> Paradigm:
+        """How the recipe learns from a batch."""
+        return PARADIGMS[self.paradigm_settings.name].make(self.paradigm_settings, self.classes)
+
     def cases(self, split: Split) -> list[Case]:
         """The cases of one part of the data set that take part."""
         return self.dataset.part(split)[: self.limit or None]
@@ -117,12 +125,6 @@ class Parts:
         kind = Patches if self.augmentation.patches else Windows
         augmentation = self.augmentation if augment else None
         return kind(self.cases(split), self.preprocessing, starts, augmentation, self.seed, strong, drawings)
-
-
-def unwrapped(network: nn.Module) -> nn.Module:
-    """The network itself: validation runs in one process, where a distributed wrapper would wait for the others."""
-    inner = getattr(network, "module", network)
-    return inner if isinstance(inner, nn.Module) else network
 
 
 def deployed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

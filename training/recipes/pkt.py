@@ -35,8 +35,8 @@ from NoisyLabelSegLib.networks import build
 from NoisyLabelSegLib.networks.vm_unet import VMUNet
 from NoisyLabelSegLib.networks.weak_to_strong import WeakToStrong, weak_only
 from training.data.windows import Windows
-from training.losses.discrepancy import dice_cross_entropy
 from training.losses.knowledge_transfer import Schedule, degraded_targets, falling, transfer_loss
+from training.losses.maps import dice_cross_entropy_map
 from training.recipes.image_alone import NO_MASK, ImageAlone
 from training.recipes.parts import Parts
 from training.recipes.step_heads import StepHeads
@@ -147,21 +147,21 @@ class PKT(ImageAlone):
         return windows
 
     def step(self, batch: Mapping[str, Tensor], epoch: int, fabric: Fabric) -> dict[str, Tensor]:
-        logits, features, predicted = self.network(batch["image"], levels=True)
-        segmentation = dice_cross_entropy(logits, batch["expert"])
-        figures = {"segmentation": segmentation.detach()}
-        loss = segmentation
-        if "paired" in batch and batch["paired"].any():
+        figures: dict[str, Tensor] = {}
+
+        def objective(network: nn.Module, image: Tensor) -> Tensor:
+            logits, features, predicted = network(image, levels=True)
+            losses = dice_cross_entropy_map(logits, batch["expert"])
+            figures.setdefault("segmentation", losses.detach().mean())
+            if not ("paired" in batch and batch["paired"].any()):
+                # The heads take part by nothing: several processes wait for every gradient.
+                return losses + 0 * sum(one.sum() for one in predicted)
             transfer = self._transfer(batch, features, predicted)
-            loss = loss + self.settings.weight * torch.stack(transfer).sum()
-            names = (f"level{level}" for level in self.settings.levels)
-            figures |= {name: value.detach() for name, value in zip(names, transfer, strict=True)}
-        else:  # the heads take part by nothing: several processes wait for every gradient
-            loss = loss + 0 * sum(one.sum() for one in predicted)
-        self.optimizer.zero_grad()
-        fabric.backward(loss)
-        self.optimizer.step()
-        return {"loss": loss.detach(), **figures}
+            for level, value in zip(self.settings.levels, transfer, strict=True):
+                figures.setdefault(f"level{level}", value.detach())
+            return losses + self.settings.weight * torch.stack(transfer).sum()
+
+        return {**self.paradigm.step(self, objective, batch["image"], batch["expert"], fabric), **figures}
 
     def _transfer(self, batch: Mapping[str, Tensor], features: list[Tensor], predicted: list[Tensor]) -> list[Tensor]:
         """Each wanted level's loss, over the cases that have a strong image."""

@@ -19,7 +19,8 @@ from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.methods.rerenet import Update, check_stages, input_channels, network_input, refine
 from training.data.windows import Starts, Windows
 from training.losses.discrepancy import DiscrepancyLoss
-from training.recipes.parts import Parts, unwrapped, validation_dice
+from training.recipes.parts import Parts, validation_dice
+from training.wrapping import unwrapped
 
 
 @dataclass(frozen=True)
@@ -56,23 +57,18 @@ class ReReNet:
             raise InputError(f"ReReNet takes images of one channel; '{parts.dataset.name}' has {parts.in_channels}.")
         self.network: nn.Module = parts.network(input_channels(1, parts.classes, memory=settings.memory))
         self.optimizer: Optimizer = parts.optimizer(self.network)
+        self.paradigm = parts.paradigm()
         self._validation: Windows | None = None
 
     def training_data(self) -> Windows:
         return self.parts.windows("train", self.settings.starts, augment=True)
 
     def step(self, batch: Mapping[str, Tensor], epoch: int, fabric: Fabric) -> dict[str, Tensor]:
-        image, expert, previous = batch["image"], batch["expert"], batch["start"]
-        given = batch["start"] if self.settings.memory else None
-        stages, losses = self.settings.stages, []
-        for stage in range(1, stages + 1):
-            logits = self.network(network_input(image, previous, given, self.parts.classes))
-            loss = self.settings.loss(logits, previous, expert, epoch, stage, stages)
-            self.optimizer.zero_grad()
-            fabric.backward(loss)
-            self.optimizer.step()
-            losses.append(loss.detach())
-            previous = logits.detach().argmax(dim=1)
+        previous, losses = batch["start"], []
+        for number in range(1, self.settings.stages + 1):
+            stage = Stage(self, batch, previous, epoch, number)
+            losses.append(self.paradigm.step(self, stage, batch["image"], batch["expert"], fabric)["loss"])
+            previous = stage.labels()
         return {"loss": torch.stack(losses).mean(), "first_stage": losses[0], "last_stage": losses[-1]}
 
     def validate(self) -> dict[str, float]:
@@ -91,3 +87,27 @@ class ReReNet:
             return labels
 
         return {"score": validation_dice(self._validation, self.parts, device, predict)}
+
+
+class Stage:
+    """What one stage minimises, as an `Objective`, and the mask that it hands on."""
+
+    def __init__(self, recipe: ReReNet, batch: Mapping[str, Tensor], previous: Tensor, epoch: int, number: int) -> None:
+        self.recipe, self.batch, self.previous, self.epoch, self.number = recipe, batch, previous, epoch, number
+        self._found: Tensor | None = None
+
+    def __call__(self, network: nn.Module, image: Tensor) -> Tensor:
+        settings = self.recipe.settings
+        given = self.batch["start"] if settings.memory else None
+        logits: Tensor = network(network_input(image, self.previous, given, self.recipe.parts.classes))
+        if image is self.batch["image"]:
+            self._found = logits.detach().argmax(dim=1)
+        return settings.loss(logits, self.previous, self.batch["expert"], self.epoch, self.number, settings.stages)
+
+    @torch.no_grad()
+    def labels(self) -> Tensor:
+        """The mask ``BHW[D]`` that the next stage is given."""
+        if self._found is None:  # the paradigm showed the network other images than the batch's
+            self(self.recipe.network, self.batch["image"])
+        assert self._found is not None
+        return self._found

@@ -1,4 +1,4 @@
-"""Plain supervised segmentation: images alone, Dice + cross-entropy. The baseline of every method."""
+"""Plain supervised segmentation from images alone. The baseline of every method."""
 
 from __future__ import annotations
 
@@ -6,29 +6,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 from NoisyLabelSegLib.inference.preprocessing import Intensity
-from training.losses.discrepancy import dice_cross_entropy
+from training.losses.maps import PIXEL_LOSSES, Loss
 from training.recipes.image_alone import ImageAlone
 from training.recipes.parts import Parts
 
 
 @dataclass(frozen=True)
 class SupervisedSettings:
-    """There is nothing to set."""
+    """Which loss: see `training.losses.maps`."""
+
+    loss: Loss = "dice_cross_entropy"
 
 
 class Supervised(ImageAlone):
     """See the module's text."""
 
-    def __init__(self, settings: object, parts: Parts, strong: Intensity | None = None) -> None:
+    def __init__(self, settings: SupervisedSettings, parts: Parts, strong: Intensity | None = None) -> None:
         super().__init__(parts, strong)
-        self.settings = settings
+        self.loss = PIXEL_LOSSES[settings.loss]
 
     def step(self, batch: Mapping[str, Tensor], epoch: int, fabric: Fabric) -> dict[str, Tensor]:
-        loss = dice_cross_entropy(self.network(self.seen(batch)), batch["expert"])
-        self.optimizer.zero_grad()
-        fabric.backward(loss)
-        self.optimizer.step()
-        return {"loss": loss.detach()}
+        def losses(network: nn.Module, image: Tensor) -> Tensor:
+            return self.loss(network(image), batch["expert"])
+
+        return self.paradigm.step(self, losses, self.seen(batch), batch["expert"], fabric)

@@ -1,0 +1,266 @@
+"""Ways to train, chosen by one line: DALE and small-loss selection in the recipes that learn from labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from NoisyLabelSegLib.errors import InputError
+from training.__main__ import main
+from training.experiment import differences, parse_experiment, read_experiment
+from training.losses.maps import cross_entropy_map
+from training.paradigms import PARADIGMS
+from training.paradigms.dale.confidence import Confidence
+from training.paradigms.dale.paradigm import DALE, DALESettings, fuzzy_loss
+from training.paradigms.dale.partition import Partition
+from training.paradigms.features import HeadInput
+from training.paradigms.plain import Plain
+from training.paradigms.small_loss import kept
+from training.trainings import Training
+
+EXPERIMENT: dict[str, Any] = {
+    "recipe": "supervised",
+    "data": "tiny",
+    "preprocessing": {"dimensions": 2, "window": [32, 32], "margin": 0, "intensity": {"rule": "z-score"}},
+    "augmentation": {"jitter": 0, "affine": 0},
+    "network": {"name": "unet", "arguments": {"features": [4, 4, 4, 4, 4, 4]}},
+    "optimizer": {"name": "Adam", "learning_rate": 0.01},
+    "engine": {"epochs": 2, "batch_size": 8, "accelerator": "cpu", "devices": 1, "threads": 1},
+}
+PATCH = "paradigm.partition.patch=8"
+UMAMBA = "network={name: affinity_umamba, arguments: {features: [4, 8], mamba_from: 1, state: 2, pne: [3]}}"
+IN_3D = ["preprocessing.dimensions=3", "preprocessing.window=[16, 32, 32]", "engine.batch_size=2"]
+
+
+def training(folder: Path, data: Path, *overrides: str, **values: Any) -> Training:
+    (folder / "one.yaml").write_text(yaml.safe_dump({**EXPERIMENT, **values}), encoding="utf-8")
+    return Training(folder / "one.yaml", False, overrides, 0, data, folder / "runs")
+
+
+def recipe_of(folder: Path, data: Path, *overrides: str) -> Any:
+    one = training(folder, data, *overrides)
+    experiment = one.experiment()
+    return experiment.make(experiment.parts(one.data, 0, 0, one.runs))
+
+
+def first_batch(recipe: Any, size: int = 8) -> dict[str, Tensor]:
+    batch: dict[str, Tensor] = next(iter(DataLoader(recipe.training_data(), batch_size=size)))
+    return batch
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({}, "plain"),
+        ({"paradigm": "dale"}, "dale"),
+        ({"paradigm": {"name": "small_loss", "forget": 0.2}}, "small_loss"),
+    ],
+)
+def test_one_line_chooses_a_paradigm(given: dict[str, Any], name: str) -> None:
+    assert parse_experiment({**EXPERIMENT, **given}).paradigm.name == name
+
+
+def test_a_setting_of_a_paradigm_can_be_overridden(tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text(yaml.safe_dump({**EXPERIMENT, "paradigm": "dale"}), encoding="utf-8")
+    plain = read_experiment(tmp_path / "one.yaml")
+    changed = read_experiment(tmp_path / "one.yaml", overrides=["paradigm.alpha=0"])
+    assert isinstance(changed.paradigm, DALESettings) and changed.paradigm.alpha == 0
+    assert differences(plain, changed) == ["paradigm.alpha"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"paradigm": "dales"}, "'paradigm' must be one of plain, small_loss, dale"),
+        ({"paradigm": "dale", "recipe": "refineseg"}, "does not learn from labels"),
+        ({"paradigm": {"name": "dale", "alpha": -1}}, "a weight of at least 0"),
+        ({"paradigm": {"name": "small_loss", "forget": 1}}, "a share"),
+        ({"paradigm": {"name": "dale", "forget": 0.1}}, "forget"),
+    ],
+)
+def test_what_a_paradigm_does_not_know_is_said(tmp_path: Path, given: dict[str, Any], message: str) -> None:
+    (tmp_path / "one.yaml").write_text(yaml.safe_dump({**EXPERIMENT, **given}), encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        read_experiment(tmp_path / "one.yaml")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ["paradigm=dale", PATCH],
+        ["paradigm=dale", PATCH, "paradigm.masks=images"],
+        ["paradigm=dale", PATCH, "paradigm.trust=false"],
+        ["paradigm=dale", PATCH, "paradigm.alpha=0", "paradigm.confidence={update: descent, steps: 3}"],
+        ["paradigm=dale", "paradigm.partition={patch: 8, measure: edges, clear: paper}", "paradigm.keep=positive"],
+        ["paradigm=dale", PATCH, "settings.loss=cross_entropy"],
+        ["paradigm=dale", PATCH, *IN_3D],
+        ["paradigm=dale", PATCH, "recipe=rerenet", "settings={stages: 2, loss: {dice_only_epochs: 0}}"],
+        ["paradigm=dale", PATCH, "paradigm.masks=images", "recipe=rerenet", "settings={stages: 2}"],
+        ["paradigm=dale", PATCH, "recipe=affinity_umamba", UMAMBA],
+        ["paradigm=small_loss", "paradigm.forget=0.1"],
+        ["settings.loss=generalised_cross_entropy"],
+    ],
+)
+def test_every_recipe_learns_by_every_paradigm(tmp_path: Path, tiny_dataset: Path, change: list[str]) -> None:
+    recipe = recipe_of(tmp_path, tiny_dataset, *change)
+    recipe.network.train()
+    batch, steps = first_batch(recipe, 2 if IN_3D[0] in change else 8), 10
+    losses = [{k: float(v) for k, v in recipe.step(batch, 0, Fabric()).items()} for _ in range(steps)]
+    assert all(np.isfinite(list(loss.values())).all() for loss in losses)
+    assert losses[-1]["loss"] < losses[0]["loss"]
+
+
+def test_a_run_trains_goes_on_and_is_measured(tmp_path: Path, tiny_dataset: Path) -> None:
+    whole = training(tmp_path, tiny_dataset, PATCH, paradigm="dale")
+    assert (whole.train() or 0) > 0
+    again = training(tmp_path, tiny_dataset, PATCH, paradigm="dale")
+    assert again.read().experiment.paradigm.name == "dale"
+    where = ["--data", str(tiny_dataset), "--runs", str(tmp_path / "runs"), "--set", PATCH, "--split", "val"]
+    assert main(["calibrate", str(tmp_path / "one.yaml"), *where]) == 0
+
+
+class Pixel(nn.Module):
+    """Logits of each pixel by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Conv2d(1, 5, 1), nn.Conv2d(5, 2, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head(self.body(image).tanh())  # type: ignore[no-any-return]
+
+
+class Student:
+    """The least that learns."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        self.network: nn.Module = Pixel()
+        self.optimizer: torch.optim.Optimizer = torch.optim.SGD(self.network.parameters(), lr=0.1)
+
+
+def example() -> tuple[Tensor, Tensor]:
+    torch.manual_seed(1)
+    labels = torch.zeros(2, 16, 16, dtype=torch.int64)
+    labels[:, 4:12, 4:12] = 1
+    return labels[:, None] + 0.3 * torch.randn(2, 1, 16, 16), labels
+
+
+def objective_of(labels: Tensor) -> Any:
+    return lambda network, image: cross_entropy_map(network(image), labels)
+
+
+def test_both_steps_are_the_paper_s() -> None:
+    """Algorithm 1 without omega and L_W: a step on the clear pixels' losses, then one on the fuzzy pixels'."""
+    image, labels = example()
+    settings = DALESettings(partition=Partition(patch=4), alpha=0, trust=False)
+    one, other = Student(), Student()
+    figures = DALE(settings, 2).step(one, objective_of(labels), image, labels, Fabric())
+    masks, losses = settings.partition(image, labels), []
+    for mask in (masks.clear, masks.fuzzy):
+        loss = (mask * cross_entropy_map(other.network(image), labels)).mean()
+        other.optimizer.zero_grad()
+        loss.backward()
+        other.optimizer.step()
+        losses.append(loss)
+    for ours, theirs in zip(one.network.parameters(), other.network.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert figures["clear"] == losses[0] and figures["fuzzy"] == losses[1] and figures["apart"] == 0
+
+
+def test_images_are_masked_if_asked_for() -> None:
+    image, labels = example()
+    seen: list[Tensor] = []
+
+    def objective(network: nn.Module, given: Tensor) -> Tensor:
+        seen.append(given)
+        return cross_entropy_map(network(given), labels)
+
+    for masked, whole in (("losses", True), ("images", False)):
+        seen.clear()
+        settings = DALESettings(partition=Partition(patch=4), masks=masked, alpha=0, trust=False)
+        DALE(settings, 2).step(Student(), objective, image, labels, Fabric())
+        masks = settings.partition(image, labels)
+        assert all((one is image) == whole for one in seen)
+        if not whole:
+            torch.testing.assert_close(seen[0], image * masks.clear[:, None])
+            torch.testing.assert_close(seen[1], image * masks.fuzzy[:, None])
+
+
+def test_flipped_labels_are_trusted_less() -> None:
+    """Labels of fuzzy pixels that contradict the clear ones lose confidence, while the network still learns."""
+    image, labels = example()
+    student, settings = Student(), DALESettings(partition=Partition(patch=8))
+    for _ in range(30):
+        Plain().step(student, objective_of(labels), image, labels, Fabric())
+    masks = settings.partition(image, labels)
+    noisy, rng = labels.clone(), torch.rand(labels.shape)
+    # Only where the clear set does not look.
+    flipped = (masks.clear < 0.2) & (rng < 0.2)
+    noisy[flipped] = 1 - noisy[flipped]
+    dale = DALE(settings, 2)
+    fuzzy, clear = (lambda network, m=m: m * cross_entropy_map(network(image), noisy) for m in masks)
+    trust = dale.confidence(student, clear, fuzzy, noisy, Fabric())
+    sound = (masks.clear < 0.2) & ~flipped
+    assert trust.weights[flipped].mean() < 0.95 < 1.05 < trust.weights[sound].mean()
+    assert trust.kept("negative")[flipped].float().mean() < 0.3 < 0.7 < trust.kept("negative")[sound].float().mean()
+
+
+def test_weights_and_statistics_stay_while_confidence_is_found(tmp_path: Path, tiny_dataset: Path) -> None:
+    recipe = recipe_of(tmp_path, tiny_dataset, "paradigm=dale", PATCH)
+    recipe.network.train()
+    batch = first_batch(recipe)
+    before = {name: value.clone() for name, value in recipe.network.state_dict().items()}
+
+    def losses(network: nn.Module) -> Tensor:
+        return cross_entropy_map(network(batch["image"]), batch["expert"])
+
+    found = recipe.paradigm.confidence(recipe, losses, losses, batch["expert"], Fabric())
+    assert isinstance(found, Confidence) and recipe.paradigm.derivative == "forward"
+    assert all(torch.equal(value, before[name]) for name, value in recipe.network.state_dict().items())
+
+
+def test_features_are_those_that_the_head_sees() -> None:
+    student, (image, _) = Student(), example()
+    head = HeadInput(student.network, 2)
+    with head.watched() as features:
+        student.network(image)
+    torch.testing.assert_close(features[0], student.network.body(image).tanh())  # type: ignore[operator]
+    with head.watched() as nothing:
+        pass
+    assert nothing == []
+    with pytest.raises(InputError, match="set paradigm.alpha to 0"):
+        HeadInput(student.network, 3)
+
+
+@pytest.mark.parametrize(
+    ("losses", "forget", "expected"),
+    [
+        ([1, 2, 3, 4, 5], 0.2, [1, 1, 1, 1, 0]),
+        ([5, 1, 4, 2, 3], 0.4, [0, 1, 0, 1, 1]),
+        ([1, 1, 1, 1], 0.5, [1, 1, 1, 1]),
+        ([2, 1], 0.0, [1, 1]),
+        ([2, 1], 0.99, [0, 1]),
+    ],
+)
+def test_the_largest_losses_are_left_out(losses: list[float], forget: float, expected: list[int]) -> None:
+    assert kept(torch.tensor(losses, dtype=torch.float32), forget).int().tolist() == expected
+
+
+def test_all_paradigms_are_named_as_they_are_registered() -> None:
+    assert all(registered.settings().name == name for name, registered in PARADIGMS.items())
+
+
+def test_the_fuzzy_loss_is_equation_15_pixel_by_pixel() -> None:
+    losses, omega = torch.rand(2, 5, 5).double(), torch.rand(2, 5, 5).double()
+    alignment = torch.tensor(3.0).double()
+    literal = torch.stack([w * (x + 0.05 * alignment) for w, x in zip(omega.flatten(), losses.flatten(), strict=True)])
+    assert fuzzy_loss(losses, omega, alignment).item() == pytest.approx(literal.mean().item())

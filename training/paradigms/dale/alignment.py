@@ -1,0 +1,107 @@
+"""Features in fuzzy regions are to be spread like those in clear ones: DALE's calibration, equations (13) and (14).
+
+Of each class's features a Gaussian, in both sets, and the squared 2-Wasserstein distance between the two. A covariance
+is written as A'A, A being weighted, centred rows: no matrix is squared or has its root taken, and (14)'s last trace
+is the nuclear norm of A B', whose gradient is finite for covariances of any rank.
+
+Decisions where the paper is silent or needs reading:
+
+- The clear set's Gaussians are what is aimed at, without gradient: it reaches the fuzzy set's features only.
+- A pixel counts as much as its mask says, in the fuzzy set times (12)'s indicator. Negative weights count as 0.
+- (13) adds a number to all entries of the covariance, ``perturbation: paper``, which widens it along one direction
+  alone; ``identity`` widens all. Its epsilon is random: between 0 and `epsilon`, drawn anew for each class.
+- At most `pixels` of each class and set take part, drawn at random.
+- A class that one of the sets lacks does not count; without any, the loss is 0.
+- Computed in float32, or in float64 if the features are, whether autocast is on or not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Perturbation = Literal["paper", "identity"]
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """L_W, equation (14).
+
+    Attributes:
+        pixels: of each class and set, at most.
+        epsilon: the largest perturbation of the clear set's covariances; 0 leaves them.
+        perturbation: see the module's text.
+    """
+
+    pixels: int = 1024
+    epsilon: float = 0.01
+    perturbation: Perturbation = "paper"
+
+    def __post_init__(self) -> None:
+        if self.pixels < 1 or self.epsilon < 0:
+            raise ValueError("The alignment needs at least one pixel and an epsilon of at least 0.")
+
+    def __call__(
+        self, fuzzy: Tensor, fuzzy_weights: Tensor, clear: Tensor, clear_weights: Tensor, labels: Tensor
+    ) -> Tensor:
+        """The sum over the classes.
+
+        Args:
+            fuzzy, clear: features of both sets, ``BCHW[D]``.
+            fuzzy_weights, clear_weights: how much each pixel counts, ``BHW[D]``.
+            labels: both sets' ``BHW[D]``.
+        """
+        if fuzzy.shape != clear.shape or fuzzy[:, 0].shape != labels.shape:
+            raise ValueError(
+                f"Features {tuple(fuzzy.shape)}, {tuple(clear.shape)} and labels {tuple(labels.shape)} differ."
+            )
+        wide = torch.promote_types(fuzzy.dtype, torch.float32)
+        total = torch.zeros((), dtype=wide, device=fuzzy.device)
+        with torch.autocast(fuzzy.device.type, enabled=False):
+            for value in labels.unique():
+                own = labels == value
+                ours = self._gaussian(fuzzy, fuzzy_weights * own, wide)
+                aim = self._gaussian(clear.detach(), clear_weights * own, wide)
+                if ours is not None and aim is not None:
+                    total = total + wasserstein(*ours, aim[0], self._perturbed(aim[1]))
+        return total
+
+    def _gaussian(self, features: Tensor, weights: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
+        """Mean ``(C,)`` and factor ``(n, C)`` of the covariance; None of no pixels."""
+        where = torch.nonzero(weights.detach() > 0)
+        if not len(where):
+            return None
+        chosen = where[torch.randperm(len(where), device=where.device)[: self.pixels]].unbind(dim=1)
+        rows = features.movedim(1, -1)[chosen].to(dtype)
+        return gaussian(rows, weights.detach()[chosen].to(dtype))
+
+    def _perturbed(self, factor: Tensor) -> Tensor:
+        """The factor of (13)'s covariance."""
+        channels = factor.shape[1]
+        root = (self.epsilon * torch.rand((), dtype=factor.dtype, device=factor.device)).sqrt()
+        more = factor.new_ones(1, channels) if self.perturbation == "paper" else torch.eye(channels).to(factor)
+        return torch.cat([factor, root * more])
+
+
+def gaussian(rows: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean ``(C,)`` of weighted rows ``(n, C)``, and A ``(n, C)`` of their covariance A'A."""
+    shares = (weights / weights.sum()).unsqueeze(1)
+    mean = (shares * rows).sum(dim=0)
+    return mean, shares.sqrt() * (rows - mean)
+
+
+def wasserstein(mean: Tensor, factor: Tensor, aim_mean: Tensor, aim_factor: Tensor) -> Tensor:
+    """A term of (14): the squared 2-Wasserstein distance of two Gaussians whose covariances are A'A.
+
+    Args:
+        mean, factor: ``(C,)`` and A, ``(n, C)``.
+        aim_mean, aim_factor: ``(C,)`` and A, ``(m, C)``, of the other one; they get no gradient.
+    """
+    aim_mean, aim_factor = aim_mean.detach(), aim_factor.detach()
+    # The same covariance of at most C rows.
+    aim_factor = torch.linalg.qr(aim_factor, mode="r").R
+    overlap = torch.linalg.matrix_norm(aim_factor @ factor.T, ord="nuc")
+    return (mean - aim_mean).square().sum() + factor.square().sum() + aim_factor.square().sum() - 2 * overlap

@@ -1,0 +1,169 @@
+"""DALE's step: algorithm 1 of the paper on one batch, for any network and any loss that is a map.
+
+Each batch is seen twice, and the optimiser steps twice: on its clear regions, (1), then on its fuzzy ones, (2), whose
+pixels count as far as omega trusts them, with L_W, (15).
+
+Decisions where the paper is silent or needs reading:
+
+- (7) multiplies images and labels by the masks: ``masks: images``. A network then sees patches darkened by how fuzzy
+  they are, which no image at inference is: with ``losses`` only losses are weighed.
+- Half of class 2 is no label, so losses are multiplied where (7) multiplies labels.
+- (15) multiplies alpha L_W, one number, by omega, a map: so on average by omega's mean.
+- The virtual step's rate is the optimiser's own.
+- L_W takes the input of the network's last convolution onto classes: "before entering the segmentation head".
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from training.paradigms.dale.alignment import Alignment
+from training.paradigms.dale.confidence import (
+    Confidence,
+    ConfidenceSettings,
+    Derivative,
+    Keep,
+    Losses,
+    Parameters,
+    find_confidence,
+    forward_mode_works,
+    losses_of,
+    parameters_of,
+)
+from training.paradigms.dale.partition import Masks, Partition
+from training.paradigms.features import HeadInput
+from training.paradigms.plain import Learner, Objective, descend
+from training.wrapping import unwrapped
+
+Masked = Literal["images", "losses"]
+Set = Callable[[nn.Module], Tensor]
+"""Maps a network to the weighted losses of a set's pixels, ``BHW[D]``."""
+
+
+@dataclass(frozen=True)
+class DALESettings:
+    """DALE's settings.
+
+    Attributes:
+        name: of the paradigm.
+        partition, confidence, alignment: see their classes.
+        masks: what the masks are multiplied with; see the module's text.
+        alpha: weight of L_W (paper: 0.05); 0 leaves it out.
+        trust: whether omega is looked for; without, all labels count alike.
+        keep: see `training.paradigms.dale.confidence`.
+    """
+
+    name: Literal["dale"] = "dale"
+    partition: Partition = field(default_factory=Partition)
+    confidence: ConfidenceSettings = field(default_factory=ConfidenceSettings)
+    alignment: Alignment = field(default_factory=Alignment)
+    masks: Masked = "losses"
+    alpha: float = 0.05
+    trust: bool = True
+    keep: Keep = "negative"
+
+    def __post_init__(self) -> None:
+        if self.alpha < 0:
+            raise ValueError("paradigm.alpha is a weight of at least 0")
+
+
+class DALE:
+    """See the module's text."""
+
+    def __init__(self, settings: DALESettings, classes: int) -> None:
+        self.settings, self.classes = settings, classes
+        self.derivative: Derivative | None = None
+        self.head: HeadInput | None = None
+
+    def step(
+        self, learner: Learner, objective: Objective, image: Tensor, labels: Tensor, fabric: Fabric
+    ) -> dict[str, Tensor]:
+        masks = self.settings.partition(image, labels)
+        fuzzy, clear = (self._set(objective, image, mask) for mask in masks)
+        losses, aim = self._forward(learner.network, clear)
+        clear_loss = descend(learner, losses.mean(), fabric)
+        trust = self.confidence(learner, clear, fuzzy, labels, fabric)
+        losses, features = self._forward(learner.network, fuzzy)
+        apart = self._apart(features, aim, masks, trust, labels)
+        fuzzy_part = descend(learner, fuzzy_loss(losses, trust.weights, apart, self.settings.alpha), fabric)
+        return {
+            "loss": clear_loss + fuzzy_part,
+            "clear": clear_loss,
+            "fuzzy": fuzzy_part,
+            "apart": apart.detach(),
+            "distrusted": (~trust.kept(self.settings.keep))[masks.fuzzy > 0].float().mean(),
+        }
+
+    def confidence(self, learner: Learner, clear: Set, fuzzy: Set, labels: Tensor, fabric: Fabric) -> Confidence:
+        """How far each label of the fuzzy set is trusted, (8) to (11), at the learner's present weights."""
+        ones = torch.ones(labels.shape, device=labels.device)
+        if not self.settings.trust:
+            return Confidence(ones, -ones if self.settings.keep == "negative" else ones)
+        network = unwrapped(learner.network)
+        parameters, rate = parameters_of(network), learner.optimizer.param_groups[0]["lr"]
+        with fabric.autocast():
+            of_fuzzy, of_clear = losses_of(network, fuzzy), losses_of(network, clear)
+            self.derivative = self.derivative or _derivative(of_fuzzy, parameters)
+            return find_confidence(
+                parameters, of_fuzzy, of_clear, ones, rate, self.settings.confidence, self.derivative
+            )
+
+    def _set(self, objective: Objective, image: Tensor, mask: Tensor) -> Set:
+        """The losses of the pixels that a mask ``BHW[D]`` picks, as far as it does."""
+        seen = image * mask[:, None].to(image) if self.settings.masks == "images" else image
+        return lambda network: mask * objective(network, seen)
+
+    def _forward(self, network: nn.Module, losses: Set) -> tuple[Tensor, Tensor | None]:
+        """A set's losses, and the features that they come from where L_W asks for them."""
+        if not self.settings.alpha:
+            return losses(network), None
+        self.head = self.head or HeadInput(network, self.classes)
+        with self.head.watched() as features:
+            found = losses(network)
+        return found, features[0]
+
+    def _apart(
+        self, fuzzy: Tensor | None, clear: Tensor | None, masks: Masks, trust: Confidence, labels: Tensor
+    ) -> Tensor:
+        """L_W, (14), of the fuzzy set's features without what is taken for noise, (12)."""
+        if fuzzy is None or clear is None:
+            return torch.zeros((), device=labels.device)
+        kept = masks.fuzzy * trust.kept(self.settings.keep)
+        size = fuzzy.shape[2:]
+        weights, aim_weights, values = (_sampled(one, size) for one in (kept, masks.clear, labels))
+        return self.settings.alignment(fuzzy, weights, clear, aim_weights, values)
+
+
+def fuzzy_loss(losses: Tensor, confidence: Tensor, alignment: Tensor, alpha: float = 0.05) -> Tensor:
+    """Equation (15).
+
+    Args:
+        losses: of the fuzzy set, times its mask, ``BHW[D]``.
+        confidence: omega, ``BHW[D]``.
+        alignment: L_W, one number.
+        alpha: its weight (paper: 0.05).
+    """
+    return (confidence * losses).mean() + alpha * confidence.mean() * alignment
+
+
+def _derivative(losses: Losses, parameters: Parameters) -> Derivative:
+    """How slopes are found, which is said where it is not the exact way."""
+    if forward_mode_works(losses, parameters):
+        return "forward"
+    print("DALE: this network has no forward-mode derivative; confidence is found by differences.", file=sys.stderr)
+    return "difference"
+
+
+def _sampled(values: Tensor, size: torch.Size) -> Tensor:
+    """A map ``BHW[D]`` where the head's input may have fewer pixels."""
+    if values.shape[1:] == size:
+        return values
+    return F.interpolate(values[:, None].float(), size=size, mode="nearest")[:, 0].to(values.dtype)
