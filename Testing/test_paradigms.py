@@ -19,7 +19,7 @@ from training.experiment import differences, parse_experiment, read_experiment
 from training.losses.maps import cross_entropy_map
 from training.paradigms import PARADIGMS
 from training.paradigms.dale.confidence import Confidence
-from training.paradigms.dale.paradigm import DALE, DALESettings, fuzzy_loss
+from training.paradigms.dale.paradigm import DALE, DALESettings, Masked, fuzzy_loss
 from training.paradigms.dale.partition import Partition
 from training.paradigms.features import HeadInput
 from training.paradigms.plain import Plain
@@ -135,7 +135,7 @@ class Pixel(nn.Module):
         self.body, self.head = nn.Conv2d(1, 5, 1), nn.Conv2d(5, 2, 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.head(self.body(image).tanh())  # type: ignore[no-any-return]
+        return self.head(self.body(image).tanh())
 
 
 class Student:
@@ -184,7 +184,8 @@ def test_images_are_masked_if_asked_for() -> None:
         seen.append(given)
         return cross_entropy_map(network(given), labels)
 
-    for masked, whole in (("losses", True), ("images", False)):
+    choices: tuple[tuple[Masked, bool], ...] = (("losses", True), ("images", False))
+    for masked, whole in choices:
         seen.clear()
         settings = DALESettings(partition=Partition(patch=4), masks=masked, alpha=0, trust=False)
         DALE(settings, 2).step(Student(), objective, image, labels, Fabric())
