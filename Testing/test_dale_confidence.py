@@ -136,7 +136,7 @@ def test_more_steps_lower_the_clear_loss_further(update: Update) -> None:
     parameters, ends = parameters_of(network), []
     for steps in (1, 3, 6):
         omega = find_confidence(
-            parameters, fuzzy, clear, torch.ones_like(weights), RATE, ConfidenceSettings(steps, update=update)
+            parameters, fuzzy, clear, torch.ones_like(weights), RATE, ConfidenceSettings(steps=steps, update=update)
         ).weights
         leaves = {name: value.clone().requires_grad_() for name, value in parameters.items()}
         towards = torch.autograd.grad((omega * fuzzy(leaves)).mean(), list(leaves.values()))

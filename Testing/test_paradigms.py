@@ -18,7 +18,7 @@ from training.__main__ import main
 from training.experiment import differences, parse_experiment, read_experiment
 from training.losses.maps import cross_entropy_map
 from training.paradigms import PARADIGMS
-from training.paradigms.dale.confidence import Confidence
+from training.paradigms.dale.confidence import Confidence, ConfidenceSettings
 from training.paradigms.dale.paradigm import DALE, DALESettings, Masked, fuzzy_loss
 from training.paradigms.dale.partition import Partition
 from training.paradigms.features import HeadInput
@@ -83,6 +83,7 @@ def test_a_setting_of_a_paradigm_can_be_overridden(tmp_path: Path) -> None:
         ({"paradigm": "dale", "recipe": "refineseg"}, "does not learn from labels"),
         ({"paradigm": {"name": "dale", "alpha": -1}}, "a weight of at least 0"),
         ({"paradigm": {"name": "small_loss", "forget": 1}}, "a share"),
+        ({"paradigm": {"name": "dale", "masks": "images", "confidence": {"by": "progress"}}}, "set masks to losses"),
         ({"paradigm": {"name": "dale", "forget": 0.1}}, "forget"),
     ],
 )
@@ -97,7 +98,8 @@ def test_what_a_paradigm_does_not_know_is_said(tmp_path: Path, given: dict[str, 
     [
         ["paradigm=dale", PATCH],
         ["paradigm=dale", PATCH, "paradigm.masks=images"],
-        ["paradigm=dale", PATCH, "paradigm.trust=false"],
+        ["paradigm=dale", PATCH, "paradigm.confidence.by=none"],
+        ["paradigm=dale", PATCH, "paradigm.confidence.by=progress"],
         ["paradigm=dale", PATCH, "paradigm.alpha=0", "paradigm.confidence={update: descent, steps: 3}"],
         ["paradigm=dale", "paradigm.partition={patch: 8, measure: edges, clear: paper}", "paradigm.keep=positive"],
         ["paradigm=dale", PATCH, "settings.loss=cross_entropy"],
@@ -161,7 +163,7 @@ def objective_of(labels: Tensor) -> Any:
 def test_both_steps_are_the_paper_s() -> None:
     """Algorithm 1 without omega and L_W: a step on the clear pixels' losses, then one on the fuzzy pixels'."""
     image, labels = example()
-    settings = DALESettings(partition=Partition(patch=4), alpha=0, trust=False)
+    settings = DALESettings(partition=Partition(patch=4), alpha=0, confidence=ConfidenceSettings(by="none"))
     one, other = Student(), Student()
     figures = DALE(settings, 2).step(one, objective_of(labels), image, labels, Fabric())
     masks, losses = settings.partition(image, labels), []
@@ -184,10 +186,11 @@ def test_images_are_masked_if_asked_for() -> None:
         seen.append(given)
         return cross_entropy_map(network(given), labels)
 
+    plain = DALESettings(partition=Partition(patch=4), alpha=0, confidence=ConfidenceSettings(by="none"))
     choices: tuple[tuple[Masked, bool], ...] = (("losses", True), ("images", False))
     for masked, whole in choices:
         seen.clear()
-        settings = DALESettings(partition=Partition(patch=4), masks=masked, alpha=0, trust=False)
+        settings = replace(plain, masks=masked)
         DALE(settings, 2).step(Student(), objective, image, labels, Fabric())
         masks = settings.partition(image, labels)
         assert all((one is image) == whole for one in seen)

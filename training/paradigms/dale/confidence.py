@@ -8,6 +8,10 @@ L of the clear set at theta' gains from omega_i is, by the chain rule and exactl
 a slope of l_i along the one direction grad L(theta'). One pass in forward mode gives those of all pixels at once, and
 nothing is differentiated twice (`confidence_reference` does).
 
+The clear set's own step has moved the network along such a direction already, as its optimiser scales it: how a pixel's
+loss changed by that step is that slope, too, and costs nothing (``by: progress``). A label is then trusted if learning
+from clear regions made it more likely.
+
 Decisions where the paper is silent or needs reading:
 
 - omega starts from 1 in every step, and is kept at 0 or above.
@@ -43,6 +47,7 @@ PixelLosses = Callable[[nn.Module], Tensor]
 Derivative = Literal["forward", "difference"]
 Update = Literal["adam", "descent"]
 Keep = Literal["negative", "positive"]
+By = Literal["virtual_step", "progress", "none"]
 
 OPTIMIZERS: dict[Update, Callable[..., torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "descent": torch.optim.SGD}
 
@@ -68,11 +73,13 @@ class ConfidenceSettings:
     """How omega is found; see the module's text.
 
     Attributes:
+        by: what tells whether a label agrees with clear regions: a virtual step (the paper's), progress, or nothing.
         steps: K (paper: 1).
         rate: of omega's update (paper: 0.1).
         update: see the module's text.
     """
 
+    by: By = "virtual_step"
     steps: int = 1
     rate: float = 0.1
     update: Update = "adam"
@@ -141,11 +148,30 @@ def find_confidence(
         derivative: see `slopes`.
     """
     settings = settings or ConfidenceSettings()
+
+    def gradient_at(weights: Tensor) -> Tensor:
+        return confidence_gradient(parameters, fuzzy, clear, weights, inner_rate, derivative)
+
+    return _descended(start, gradient_at, settings)
+
+
+def confidence_of_progress(before: Tensor, after: Tensor, settings: ConfidenceSettings | None = None) -> Confidence:
+    """Omega of what the clear set's own step did to each pixel's loss.
+
+    Args:
+        before, after: losses of pixels, ``BHW[D]``, before and after that step.
+        settings: see its class.
+    """
+    change = (after - before).detach()
+    return _descended(torch.ones_like(change), lambda _: change, settings or ConfidenceSettings())
+
+
+def _descended(start: Tensor, gradient_at: Callable[[Tensor], Tensor], settings: ConfidenceSettings) -> Confidence:
+    """Omega after K steps down a gradient."""
     weights = start.clone().requires_grad_()
     optimizer = OPTIMIZERS[settings.update]([weights], lr=settings.rate)
     for _ in range(settings.steps):
-        gradient = confidence_gradient(parameters, fuzzy, clear, weights.detach(), inner_rate, derivative)
-        weights.grad = _scaled(gradient)
+        weights.grad = _scaled(gradient_at(weights.detach()))
         optimizer.step()
         weights.detach().clamp_(min=0)
     assert weights.grad is not None

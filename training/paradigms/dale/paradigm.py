@@ -33,6 +33,7 @@ from training.paradigms.dale.confidence import (
     Keep,
     Losses,
     Parameters,
+    confidence_of_progress,
     find_confidence,
     forward_mode_works,
     losses_of,
@@ -57,7 +58,6 @@ class DALESettings:
         partition, confidence, alignment: see their classes.
         masks: what the masks are multiplied with; see the module's text.
         alpha: weight of L_W (paper: 0.05); 0 leaves it out.
-        trust: whether omega is looked for; without, all labels count alike.
         keep: see `training.paradigms.dale.confidence`.
     """
 
@@ -67,33 +67,45 @@ class DALESettings:
     alignment: Alignment = field(default_factory=Alignment)
     masks: Masked = "losses"
     alpha: float = 0.05
-    trust: bool = True
     keep: Keep = "negative"
 
     def __post_init__(self) -> None:
         if self.alpha < 0:
             raise ValueError("paradigm.alpha is a weight of at least 0")
+        if self.masks == "images" and self.confidence.by == "progress":
+            raise ValueError("paradigm.confidence.by: progress compares losses of the same image: set masks to losses")
 
 
 class DALE:
-    """See the module's text."""
+    """See the module's text.
+
+    Attributes:
+        trust: what was found of the last batch's labels.
+    """
 
     def __init__(self, settings: DALESettings, classes: int) -> None:
         self.settings, self.classes = settings, classes
         self.derivative: Derivative | None = None
         self.head: HeadInput | None = None
+        self.trust: Confidence | None = None
 
     def step(
         self, learner: Learner, objective: Objective, image: Tensor, labels: Tensor, fabric: Fabric
     ) -> dict[str, Tensor]:
         masks = self.settings.partition(image, labels)
-        fuzzy, clear = (self._set(objective, image, mask) for mask in masks)
-        losses, aim = self._forward(learner.network, clear)
-        clear_loss = descend(learner, losses.mean(), fabric)
-        trust = self.confidence(learner, clear, fuzzy, labels, fabric)
-        losses, features = self._forward(learner.network, fuzzy)
+        fuzzy, clear = (self._seen(image, mask) for mask in masks)
+        before, aim = self._forward(learner.network, objective, clear)
+        clear_loss = descend(learner, (masks.clear * before).mean(), fabric)
+        after, features = self._forward(learner.network, objective, fuzzy)
+        if self.settings.confidence.by == "virtual_step":
+            of_clear, of_fuzzy = _weighted(objective, clear, masks.clear), _weighted(objective, fuzzy, masks.fuzzy)
+            trust = self.confidence(learner, of_clear, of_fuzzy, labels, fabric)
+        else:
+            trust = self._progress(before, after)
+        self.trust = trust
         apart = self._apart(features, aim, masks, trust, labels)
-        fuzzy_part = descend(learner, fuzzy_loss(losses, trust.weights, apart, self.settings.alpha), fabric)
+        loss = fuzzy_loss(masks.fuzzy * after, trust.weights, apart, self.settings.alpha)
+        fuzzy_part = descend(learner, loss, fabric)
         return {
             "loss": clear_loss + fuzzy_part,
             "clear": clear_loss,
@@ -104,30 +116,33 @@ class DALE:
 
     def confidence(self, learner: Learner, clear: Set, fuzzy: Set, labels: Tensor, fabric: Fabric) -> Confidence:
         """How far each label of the fuzzy set is trusted, (8) to (11), at the learner's present weights."""
-        ones = torch.ones(labels.shape, device=labels.device)
-        if not self.settings.trust:
-            return Confidence(ones, -ones if self.settings.keep == "negative" else ones)
         network = unwrapped(learner.network)
         parameters, rate = parameters_of(network), learner.optimizer.param_groups[0]["lr"]
+        start = torch.ones(labels.shape, device=labels.device)
         with fabric.autocast():
             of_fuzzy, of_clear = losses_of(network, fuzzy), losses_of(network, clear)
             self.derivative = self.derivative or _derivative(of_fuzzy, parameters)
             return find_confidence(
-                parameters, of_fuzzy, of_clear, ones, rate, self.settings.confidence, self.derivative
+                parameters, of_fuzzy, of_clear, start, rate, self.settings.confidence, self.derivative
             )
 
-    def _set(self, objective: Objective, image: Tensor, mask: Tensor) -> Set:
-        """The losses of the pixels that a mask ``BHW[D]`` picks, as far as it does."""
-        seen = image * mask[:, None].to(image) if self.settings.masks == "images" else image
-        return lambda network: mask * objective(network, seen)
+    def _progress(self, before: Tensor, after: Tensor) -> Confidence:
+        if self.settings.confidence.by == "progress":
+            return confidence_of_progress(before, after, self.settings.confidence)
+        everywhere = torch.ones_like(after)
+        return Confidence(everywhere, -everywhere if self.settings.keep == "negative" else everywhere)
 
-    def _forward(self, network: nn.Module, losses: Set) -> tuple[Tensor, Tensor | None]:
-        """A set's losses, and the features that they come from where L_W asks for them."""
+    def _seen(self, image: Tensor, mask: Tensor) -> Tensor:
+        """What a set sees of an image."""
+        return image * mask[:, None].to(image) if self.settings.masks == "images" else image
+
+    def _forward(self, network: nn.Module, objective: Objective, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Losses, and the features that they come from where L_W asks for them."""
         if not self.settings.alpha:
-            return losses(network), None
+            return objective(network, image), None
         self.head = self.head or HeadInput(network, self.classes)
         with self.head.watched() as features:
-            found = losses(network)
+            found = objective(network, image)
         return found, features[0]
 
     def _apart(
@@ -140,6 +155,10 @@ class DALE:
         size = fuzzy.shape[2:]
         weights, aim_weights, values = (_sampled(one, size) for one in (kept, masks.clear, labels))
         return self.settings.alignment(fuzzy, weights, clear, aim_weights, values)
+
+
+def _weighted(objective: Objective, image: Tensor, mask: Tensor) -> Set:
+    return lambda network: mask * objective(network, image)
 
 
 def fuzzy_loss(losses: Tensor, confidence: Tensor, alignment: Tensor, alpha: float = 0.05) -> Tensor:
