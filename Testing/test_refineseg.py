@@ -23,8 +23,9 @@ from training.__main__ import main
 from training.annotators import _counted, _pairs
 from training.data.cases import read_dataset, write_dataset
 from training.data.drawings import Strategy
+from training.recipes.last_layer import last_layer
 from training.recipes.pseudo_labels import PseudoLabels, pseudo_labels
-from training.recipes.refineseg import Annotated, RefineSeg, last_layer
+from training.recipes.refineseg import Annotated, RefineSeg
 from training.trainings import Training
 
 CARD = Path(__file__).parents[1] / "training" / "cards" / "hippocampus-uncertainty.yaml"
@@ -123,7 +124,7 @@ def test_the_losses_are_those_of_the_paper_pixel_by_pixel(desk: Path) -> None:
     positive, complementary, distances = [], [], []
     for at in np.ndindex(*rows.shape[:-1]):
         drawn, excluded = batch["drawn"][at[0]].movedim(0, -1)[at[1:]].tolist()
-        a, c = (head(features[at][None])[0] for head in recipe.network.heads)
+        a, c = (head(features[at][None])[0] for head in recipe.heads)
         if drawn:
             positive.append(-torch.log((a @ rows[at])[drawn - 1]))
             distances.append(((a - torch.eye(2)) ** 2).sum())
@@ -174,6 +175,65 @@ def test_some_annotators_can_be_chosen(desk: Path) -> None:
     assert recipe_of(desk, "settings.annotators=[eroded]").strategies == recipe_of(desk).strategies
     with pytest.raises(InputError, match="'nobody' of settings.annotators drew nothing"):
         recipe_of(desk, "settings.annotators=[nobody]")
+
+
+def test_the_order_of_the_drawings_does_not_matter(desk: Path) -> None:
+    """A strategy's matrices are its own, however `dataset.json` lists the drawings."""
+    dataset = read_dataset(desk / "data" / "coarse")
+    before = recipe_of(desk).network.state_dict()
+    turned = tuple(replace(case, drawings=case.drawings[::-1]) for case in dataset.cases)
+    write_dataset(desk / "data" / "coarse", replace(dataset, cases=turned))
+    recipe = recipe_of(desk)
+    assert recipe.strategies == [Strategy("eroded", False), Strategy("eroded", True)]
+    assert list(recipe.network.state_dict()) == list(before)
+
+
+def test_the_options_of_complementary_matrices_do_something(desk: Path) -> None:
+    def gradients(*change: str) -> dict[str, Tensor | None]:
+        recipe = recipe_of(desk, *change)
+        recipe.step(first_batch(recipe), 0, Fabric())
+        return {name: parameter.grad for name, parameter in recipe.network.named_parameters()}
+
+    plain, all_regularised, flips = (
+        gradients(),
+        gradients("settings.regularise_all=true"),
+        gradients("settings.learn_flips=true"),
+    )
+    head = "heads.eroded (complementary).project.bias"
+    assert not torch.allclose(plain[head], all_regularised[head])  # type: ignore[arg-type]
+    assert all(name not in plain or plain[name] is None for name in plain if name.startswith("flips"))
+    assert all(gradient is not None for name, gradient in flips.items() if name.startswith("flips"))
+
+
+def test_a_value_that_is_no_class_and_a_class_that_nothing_teaches_are_refused(desk: Path) -> None:
+    dataset = read_dataset(desk / "data" / "coarse")
+
+    def written(means: dict[int, tuple[int, ...]]) -> None:
+        cases = tuple(
+            replace(case, drawings=(replace(case.drawings[0], means=means), case.drawings[1])) for case in dataset.cases
+        )
+        write_dataset(desk / "data" / "coarse", replace(dataset, cases=cases))
+
+    written({1: (7,)})
+    with pytest.raises(InputError, match=r"eroded \(positive\) of the case 'case0' has a value that is none of the 2"):
+        recipe_of(desk).training_data()
+    written({0: ()})
+    with pytest.raises(InputError, match="Nobody drew 'background', and nothing is said not to be another class"):
+        recipe_of(desk, "settings.complementary=false").training_data()
+
+
+def test_looking_for_the_last_layer_leaves_the_network_as_it_was() -> None:
+    network = build("unet", spatial_dims=2, in_channels=1, out_channels=2, features=[4] * 6, norm="batch").train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    last_layer(network, torch.zeros(1, 1, 32, 32))
+    assert network.training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize("change", ["settings.keep=0.2", "settings.keep=1.0", "settings.alpha=-1"])
+def test_senseless_settings_are_refused(desk: Path, change: str) -> None:
+    with pytest.raises(InputError, match=r"settings\.(keep must|alpha, )"):
+        recipe_of(desk, change)
 
 
 def test_at_first_the_segmenter_gets_a_gradient_as_plain_cross_entropy_gives(desk: Path) -> None:

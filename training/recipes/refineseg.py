@@ -15,12 +15,10 @@ Decisions where the paper is silent, besides those of `Transitions` and of the l
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -28,12 +26,15 @@ from torch.utils.data import DataLoader
 
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.inference.predictor import Predictor
-from training.data.drawings import contradictions, drawn_voxels, strategies_of
+from training.data.drawings import Strategy, strategies_of
 from training.data.windows import Windows
 from training.losses.drawings import DiceOver, Regulariser, complementary_loss, positive_loss, regulariser
+from training.recipes.drawn_facts import tell
 from training.recipes.image_alone import NO_MASK, ImageAlone
+from training.recipes.last_layer import last_layer
 from training.recipes.parts import Parts
 from training.recipes.transitions import Flips, Transitions, expected_drawings
+from training.wrapping import unwrapped
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,10 @@ class RefineSegSettings:
     annotators: tuple[str, ...] = ()
     learn_flips: bool = False
 
+    def __post_init__(self) -> None:
+        if min(self.alpha, self.beta, self.weight) < 0:
+            raise ValueError("settings.alpha, settings.beta and settings.weight are weights of at least 0")
+
 
 class Annotated(nn.Module):
     """The network that will be exported, and the annotators' matrices that will not.
@@ -70,7 +75,7 @@ class Annotated(nn.Module):
     With ``features`` the forward pass gives logits and the features that they are made of, ``BCHW[D]``.
     """
 
-    def __init__(self, network: nn.Module, last: nn.Module, heads: nn.ModuleList, flips: nn.ModuleList) -> None:
+    def __init__(self, network: nn.Module, last: nn.Module, heads: nn.ModuleDict, flips: nn.ModuleDict) -> None:
         super().__init__()
         self.network, self.heads, self.flips = network, heads, flips
         self._seen: list[Tensor] = []
@@ -90,58 +95,51 @@ class RefineSeg(ImageAlone):
         if unknown := set(settings.annotators) - {one.annotator for one in there}:
             raise InputError(f"'{min(unknown)}' of settings.annotators drew nothing in '{parts.dataset.name}'.")
         wanted = [one for one in there if not settings.annotators or one.annotator in settings.annotators]
-        self.strategies = [one for one in wanted if settings.complementary or not one.complementary]
+        self.strategies = sorted(one for one in wanted if settings.complementary or not one.complementary)
         if not self.strategies:
-            raise InputError(f"No training case of '{parts.dataset.name}' has drawings to learn from: name some.")
+            raise InputError(f"No training case of '{parts.dataset.name}' has drawings to learn from.")
         last = last_layer(self.network, torch.zeros(1, parts.in_channels, *parts.preprocessing.window))
-        count = len(self.strategies) if settings.matrices else 0
-        heads = (Transitions(last.in_channels, parts.classes, settings.keep) for _ in range(count))
-        flips = (Flips(parts.classes, settings.learn_flips) for _ in self.strategies)
-        self.network = Annotated(self.network, last, nn.ModuleList(heads), nn.ModuleList(flips))
+        heads = {_key(one): Transitions(last.in_channels, parts.classes, settings.keep) for one in self.strategies}
+        flips = {_key(one): Flips(parts.classes, settings.learn_flips) for one in self.strategies if one.complementary}
+        made = nn.ModuleDict(heads if settings.matrices else {})
+        self.network = Annotated(self.network, last, made, nn.ModuleDict(flips))
         self.optimizer = parts.optimizer(self.network)
 
     def training_data(self) -> Windows:
         windows = self.parts.windows("train", NO_MASK, augment=True, drawings=self.strategies)
-        self._tell(windows)
+        drawn = [crop.drawn for crop in windows.crops if crop.drawn is not None]
+        tell(drawn, windows.names, self.strategies, self.parts.dataset)
         return windows
-
-    def _tell(self, windows: Windows) -> None:
-        """Print what a person should know of the drawings."""
-        classes, drawn = self.parts.classes, [crop.drawn for crop in windows.crops if crop.drawn is not None]
-        names = {0: "background", **self.parts.dataset.labels}
-        counts = np.sum([drawn_voxels(codes, self.strategies, classes) for codes in drawn], axis=0)
-        said = [
-            f"Nobody drew '{names.get(value, value)}': it is only learnt from what is said to be nothing else."
-            for value in np.flatnonzero(counts == 0).tolist()
-        ]
-        if classes == 2 and any(strategy.complementary for strategy in self.strategies):
-            said.append("Of two classes 'not this' means the other one: complementary drawings are positive ones.")
-        if wrong := sum(contradictions(codes, self.strategies) for codes in drawn):
-            said.append(f"{wrong} voxels are drawn as what they are said not to be: there the latter is ignored.")
-        for number, strategy in enumerate(self.strategies):
-            if missing := sum(not codes[number].any() for codes in drawn):
-                said.append(f"{missing} of {len(drawn)} training cases have no drawing of {strategy}.")
-        print("\n".join(said), end="\n" if said else "", file=sys.stderr)
 
     def validate(self) -> dict[str, float]:
         """As any segmentation where experts' labels are there to measure by; else by the drawings themselves."""
         if all(case.has_expert for case in self.parts.cases("val")):
             return super().validate()
-        return {"score": self._share_as_drawn()}
+        return {"score": self._agreement()}
 
-    def _share_as_drawn(self) -> float:
-        """The share of what is drawn as a class that is found to be it, the mean over the classes."""
-        windows = self.parts.windows("val", NO_MASK, augment=False, drawings=self.strategies)
+    def _agreement(self) -> float:
+        """Dice of what is drawn as a class and what is found there to be it, the mean over the classes.
+
+        A pixel that is said not to be of a class and is found to be of it counts as found wrongly.
+        """
+        if self._validation is None:
+            self._validation = self.parts.windows("val", NO_MASK, augment=False, drawings=self.strategies)
         network = self._annotated.network
         predict = Predictor(network, next(network.parameters()).device, patch=self.parts.preprocessing.window)
-        found, drawn = torch.zeros(self.parts.classes), torch.zeros(self.parts.classes)
-        for batch in DataLoader(windows, batch_size=1):
+        right, counted = torch.zeros(self.parts.classes), torch.zeros(self.parts.classes)
+        for batch in DataLoader(self._validation, batch_size=1):
             labels = predict(batch["image"]).argmax(dim=1)
-            for codes in (batch["drawn"][:, n] for n, one in enumerate(self.strategies) if not one.complementary):
+            for number, strategy in enumerate(self.strategies):
+                codes = batch["drawn"][:, number]
                 for value in range(self.parts.classes):
-                    found[value] += ((codes == value + 1) & (labels == value)).sum()
-                    drawn[value] += (codes == value + 1).sum()
-        return float((found[drawn > 0] / drawn[drawn > 0]).mean()) if drawn.any() else 0.0
+                    found = (labels == value) & (codes > 0)
+                    if strategy.complementary:
+                        counted[value] += (found & (codes >> value & 1 > 0)).sum()
+                    else:
+                        right[value] += 2 * (found & (codes == value + 1)).sum()
+                        counted[value] += found.sum() + (codes == value + 1).sum()
+        drawn = counted > 0
+        return float((right[drawn] / counted[drawn]).mean()) if drawn.any() else 0.0
 
     def step(self, batch: Mapping[str, Tensor], epoch: int, fabric: Fabric) -> dict[str, Tensor]:
         logits, features = self.network(batch["image"], features=True)
@@ -165,7 +163,9 @@ class RefineSeg(ImageAlone):
             observed, transitions = self._observed(number, rows[where], features[where])
             if strategy.complementary:
                 excluded = (codes[where][:, None] >> torch.arange(rows.shape[-1], device=codes.device)) & 1 > 0
-                found["complementary"].append(complementary_loss(observed, excluded, self._annotated.flips[number]()))
+                found["complementary"].append(
+                    complementary_loss(observed, excluded, self._annotated.flips[_key(strategy)]())
+                )
             else:
                 drawn_classes = codes[where] - 1
                 found["positive"].append(
@@ -177,14 +177,14 @@ class RefineSeg(ImageAlone):
 
     @property
     def _annotated(self) -> Annotated:
-        network = getattr(self.network, "module", self.network)
+        network = unwrapped(self.network)
         assert isinstance(network, Annotated)
         return network
 
     @property
     def heads(self) -> list[Transitions]:
         """Each strategy's matrices."""
-        return [head for head in self._annotated.heads if isinstance(head, Transitions)]
+        return [head for head in self._annotated.heads.values() if isinstance(head, Transitions)]
 
     def _observed(self, number: int, rows: Tensor, features: Tensor) -> tuple[Tensor, Tensor | None]:
         """What a strategy is expected to draw at some pixels, (1), and its A there."""
@@ -203,20 +203,6 @@ class RefineSeg(ImageAlone):
         return bits
 
 
-def last_layer(network: nn.Module, image: Tensor) -> Any:
-    """The convolution whose output is what the network gives of an image, its logits.
-
-    Raises:
-        InputError: the network ends in something else.
-    """
-    made: dict[nn.Module, Tensor] = {}
-    convolutions = [m for m in network.modules() if isinstance(m, (nn.Conv2d, nn.Conv3d))]
-    hooks = [m.register_forward_hook(lambda m, _, out: made.__setitem__(m, out)) for m in convolutions]
-    with torch.no_grad():
-        logits = network(image)
-    for hook in hooks:
-        hook.remove()
-    for layer, out in made.items():
-        if out.shape == logits.shape and torch.equal(out, logits):
-            return layer
-    raise InputError("RefineSeg needs a network whose last layer is a convolution: choose another network.name.")
+def _key(strategy: Strategy) -> str:
+    """What a strategy's modules are called: its matrices must never become another one's."""
+    return str(strategy).replace(".", "_")

@@ -19,6 +19,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from NoisyLabelSegLib.errors import InputError
+
 
 class Transitions(nn.Module):
     """One strategy's A.
@@ -32,7 +34,7 @@ class Transitions(nn.Module):
     def __init__(self, channels: int, classes: int, keep: float = 0.9) -> None:
         super().__init__()
         if not 1 / classes < keep < 1:
-            raise ValueError(f"keep must lie between 1/{classes} and 1, not {keep}")
+            raise InputError(f"settings.keep must lie between 1/{classes} and 1, not {keep}.")
         self.classes = classes
         self.project = nn.Linear(channels, classes * classes)
         nn.init.zeros_(self.project.weight)
