@@ -8,7 +8,7 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from NoisyLabelSegLib.drawn_segments import ANNOTATOR, NOBODY, Drawn, drawings_of, structures_of
+from NoisyLabelSegLib.drawn_segments import ANNOTATOR, MOST_CLASSES, NOBODY, Drawn, drawings_of, structures_of
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.images import same_grid
 from NoisyLabelSegLib.segmentations import Segmentation
@@ -40,6 +40,8 @@ def add_drawings(
         raise InputError("The drawings are not on the image's grid: resample them, or draw on this image.")
 
     def known(values: Mapping[str, int]) -> Known:
+        if max(values.values(), default=0) >= MOST_CLASSES:
+            raise InputError(f"{folder} would have more than {MOST_CLASSES - 1} structures: begin a new folder.")
         found = drawings_of(drawn, values, annotator)
         paths = [f"drawings/{case_id}_{number}.nii.gz" for number in range(1, len(found) + 1)]
         entries = [_entry(path, one) for path, one in zip(paths, found, strict=True)]

@@ -21,6 +21,8 @@ from NoisyLabelSegLib.segmentations import Segmentation
 BACKGROUND = "background"
 ANNOTATOR = "annotator"
 """Who drew the segments that name nobody."""
+MOST_CLASSES = 24
+"""So many classes, the background among them, can be trained on: the training's codes are whole numbers of float32."""
 NOBODY = 255
 """The value of voxels that nobody drew on."""
 

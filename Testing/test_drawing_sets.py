@@ -216,6 +216,79 @@ def test_a_value_that_is_no_class_is_refused(tmp_path: Path, make_image: MakeIma
         read_drawings(case, image, strategies_of([case]))
 
 
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.0, 1.0, 254.999], "has the value 254.999, which is no class"),
+        ([0.0, 0.5, 1.0], "has the value 0.5"),
+        ([0.0, 1.0, 255.0], [1, 2, 0]),
+    ],
+)
+def test_values_between_numbers_are_no_classes(
+    tmp_path: Path, make_image: MakeImage, values: list[float], expected: Any
+) -> None:
+    image = make_image(np.zeros((1, 1, 3), np.float32))
+    write_image(tmp_path / "drawing.nrrd", make_image(np.array([[values]], np.float32)))
+    case = Case("a", tmp_path / "a", drawings=(Drawing(tmp_path / "drawing.nrrd", "x", "positive", 255),))
+    if isinstance(expected, list):
+        assert read_drawings(case, image, strategies_of([case]))[0].ravel().tolist() == expected
+        return
+    with pytest.raises(InputError, match=expected):
+        read_drawings(case, image, strategies_of([case]))
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "ignore", "expected"),
+    [(1, "full", None, [2, 2, 2, 0, 0, 0]), (255, "positive", 255, [0] * 6)],
+)
+def test_a_drawing_says_nothing_where_it_does_not_reach(
+    tmp_path: Path, make_image: MakeImage, value: int, kind: Any, ignore: int | None, expected: list[int]
+) -> None:
+    image = make_image(np.zeros((1, 1, 6), np.uint8))
+    write_image(tmp_path / "half.nrrd", sitk.RegionOfInterest(image * 0 + value, [3, 1, 1], [0, 0, 0]))
+    case = Case("a", tmp_path / "a", drawings=(Drawing(tmp_path / "half.nrrd", "x", kind, ignore),))
+    assert read_drawings(case, image, strategies_of([case]))[0].ravel().tolist() == expected
+
+
+def test_what_lies_outside_the_image_is_told(
+    tmp_path: Path, make_image: MakeImage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = make_image(np.zeros((1, 1, 6), np.uint8))
+    shifted = image + 1
+    shifted.SetOrigin(image.TransformIndexToPhysicalPoint((3, 0, 0)))
+    write_image(tmp_path / "shifted.nrrd", shifted)
+    case = Case("a", tmp_path / "a", drawings=(Drawing(tmp_path / "shifted.nrrd", "x", "positive", 9),))
+    assert read_drawings(case, image, strategies_of([case]))[0].ravel().tolist() == [0, 0, 0, 2, 2, 2]
+    assert "50% of the drawing" in capsys.readouterr().err
+
+
+def test_two_classes_by_one_annotator_are_refused(tmp_path: Path, make_image: MakeImage) -> None:
+    image = make_image(np.zeros((1, 1, 3), np.uint8))
+    for name, values in (("a", [1, 1, 9]), ("b", [9, 2, 2]), ("c", [9, 1, 2])):
+        write_image(tmp_path / f"{name}.nrrd", make_image(np.array([[values]], np.uint8)))
+    a, b, c = (Drawing(tmp_path / f"{name}.nrrd", "x", "positive", 9) for name in "abc")
+    case = Case("a", tmp_path / "a", drawings=(a, c))
+    assert read_drawings(case, image, strategies_of([case]))[0].ravel().tolist() == [2, 2, 3]
+    with pytest.raises(InputError, match="another one of 'x' say that 1 voxels are of two classes"):
+        read_drawings(replace(case, drawings=(a, b)), image, strategies_of([case]))
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"means": {"x": [1]}}, "needs a list of classes for each value"),
+        ({"means": {"0": 1}}, "needs a list of classes for each value"),
+        ({"ignore": "255"}, "must be a whole number, not '255'"),
+    ],
+)
+def test_a_drawing_s_entry_is_checked(tmp_path: Path, entry: dict[str, Any], message: str) -> None:
+    drawing = {"path": "d.nrrd", "annotator": "x", "kind": "positive", "ignore": 9, **entry}
+    content = {"labels": {"0": "background", "1": "a"}, "training": [{"image": "i.nrrd", "drawings": [drawing]}]}
+    (tmp_path / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        read_dataset(tmp_path)
+
+
 def test_contradictions_and_voxels_are_counted() -> None:
     strategies = [Strategy("a", False), Strategy("b", True)]
     codes = np.array([[[[1, 2, 3, 0]]], [[[0b001, 0b001, 0b110, 0b111]]]], np.int32)

@@ -101,6 +101,23 @@ def test_the_complement_of_two_classes_is_the_other_one() -> None:
     )
 
 
+def test_the_complement_of_several_classes_is_equation_6_whatever_the_flips() -> None:
+    """v_k = sum over m of M[m, k] u_m: with an M that is not its own transpose."""
+    generator = torch.Generator().manual_seed(0)
+    observed = torch.rand(6, CLASSES, generator=generator).double().softmax(dim=1)
+    flips = torch.rand(CLASSES, CLASSES, generator=generator).double().fill_diagonal_(0)
+    flips = flips / flips.sum(dim=1, keepdim=True)
+    excluded = torch.rand(6, CLASSES, generator=generator) < 0.5
+    literal = [
+        -math.log(sum(float(flips[m, k] * observed[n, m]) for m in range(CLASSES)))
+        for n in range(6)
+        for k in range(CLASSES)
+        if excluded[n, k]
+    ]
+    found = complementary_loss(observed, excluded, flips)
+    assert found.item() == pytest.approx(sum(literal) / len(literal))
+
+
 def test_a_class_said_not_to_be_there_loses_probability_to_the_others() -> None:
     logits = torch.zeros(1, CLASSES, dtype=torch.float64, requires_grad=True)
     excluded = torch.tensor([[False, True, False, False]])

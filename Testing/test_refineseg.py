@@ -20,7 +20,7 @@ from NoisyLabelSegLib.bundle import load_bundle
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.networks import build
 from training.__main__ import main
-from training.annotators import _counted, _pairs
+from training.annotators import _counted, _pairs, _told, expected_at_start
 from training.data.cases import read_dataset, write_dataset
 from training.data.drawings import Strategy
 from training.recipes.last_layer import last_layer
@@ -313,7 +313,8 @@ def test_how_annotators_err_is_shown(desk: Path, capsys: pytest.CaptureFixture[s
     training(desk).train()
     where = ["--data", str(desk / "data"), "--runs", str(desk / "runs"), "-o", str(desk / "shown")]
     assert main(["annotators", str(desk / "refineseg.yaml"), *where]) == 0
-    assert "eroded (positive): " in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "eroded (positive): " in said and "eroded (complementary): its matrix comes before" in said
     figures = json.loads((desk / "shown" / "annotators.json").read_text("utf-8"))
     assert list(figures) == ["eroded (positive)", "eroded (complementary)"]
     assert "counted" not in figures["eroded (complementary)"]
@@ -324,10 +325,70 @@ def test_how_annotators_err_is_shown(desk: Path, capsys: pytest.CaptureFixture[s
     assert positive["largest_error"] == pytest.approx(difference.max(), abs=1e-3)
     for found in figures.values():
         np.testing.assert_allclose(np.sum(found["drawn_given_true"], axis=0), 1, atol=1e-3)
-    for name in ("eroded_positive", "eroded_complementary"):
+    for name in ("1_eroded_positive", "2_eroded_complementary"):
         assert (desk / "shown" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    predicted = ["predict", str(desk / "refineseg.yaml"), *where[:4], "--split", "val", "-o", str(desk / "labels")]
+    assert main(predicted) == 0 and len(list((desk / "labels").iterdir())) == 2
+    capsys.readouterr()
     assert main(["annotators", str(desk / "refineseg.yaml"), *where, "--set", "settings.matrices=false"]) == 2
     assert "train this experiment first" in capsys.readouterr().err
+
+
+def test_nothing_is_told_of_matrices_as_they_were_before_training() -> None:
+    start = expected_at_start(3, 0.9)
+    assert torch.allclose(start.sum(dim=0), torch.ones(3))
+    assert _told(start, start, ["a", "b", "c"]) == [f"no error of {name} was learnt" for name in "abc"]
+    learnt = torch.tensor([[0.9, 0.2, 0.05], [0.05, 0.75, 0.05], [0.05, 0.05, 0.9]])
+    assert _told(learnt, start, ["a", "b", "c"])[1] == "of true b, 20% as a is drawn otherwise"
+
+
+def test_a_part_that_nobody_drew_in_is_shown(desk: Path) -> None:
+    dataset = read_dataset(desk / "data" / "coarse")
+    cases = tuple(case if case.split == "train" else replace(case, drawings=()) for case in dataset.cases)
+    write_dataset(desk / "data" / "coarse", replace(dataset, cases=cases))
+    training(desk).train()
+    where = ["--data", str(desk / "data"), "--runs", str(desk / "runs"), "-o", str(desk / "shown")]
+    assert main(["annotators", str(desk / "refineseg.yaml"), *where]) == 0
+    figures = json.loads((desk / "shown" / "annotators.json").read_text("utf-8"))
+    assert "counted" not in figures["eroded (positive)"]
+
+
+def test_a_run_is_not_read_with_other_annotators(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    training(desk).train()
+    dataset = read_dataset(desk / "data" / "coarse")
+    renamed = tuple(
+        replace(case, drawings=tuple(replace(one, annotator="somebody") for one in case.drawings))
+        for case in dataset.cases
+    )
+    write_dataset(desk / "data" / "coarse", replace(dataset, cases=renamed))
+    where = ["--data", str(desk / "data"), "--runs", str(desk / "runs"), "-o", str(desk / "shown")]
+    assert main(["annotators", str(desk / "refineseg.yaml"), *where]) == 2
+    assert "others had drawn in" in capsys.readouterr().err
+
+
+def test_validation_by_drawings_minds_what_is_found_wrongly(desk: Path) -> None:
+    """All taken for the lesion is right where it is drawn, and wrong where background is drawn or it is ruled out."""
+    dataset = read_dataset(desk / "data" / "coarse")
+    bare = tuple(replace(case, label=None, coarse=None) for case in dataset.cases)
+    write_dataset(desk / "data" / "coarse", replace(dataset, cases=bare))
+    recipe = recipe_of(desk)
+    last = last_layer(recipe._annotated.network, torch.zeros(1, 1, 32, 32))
+    torch.nn.init.zeros_(last.weight)
+    for bias in ((0.0, 9.0), (9.0, 0.0)):
+        last.bias.data.copy_(torch.tensor(bias))
+        assert 0 < recipe.validate()["score"] < 0.5
+
+
+def test_without_anything_to_choose_weights_by_nothing_is_trained(desk: Path) -> None:
+    dataset = read_dataset(desk / "data" / "coarse")
+    all_train = tuple(replace(case, split="train") for case in dataset.cases)
+    write_dataset(desk / "data" / "coarse", replace(dataset, cases=all_train))
+    with pytest.raises(InputError, match="has no validation case, by which the best weights are chosen"):
+        training(desk).train()
+    undrawn = tuple(case if case.split == "train" else replace(case, label=None, drawings=()) for case in dataset.cases)
+    write_dataset(desk / "data" / "coarse", replace(dataset, cases=undrawn))
+    with pytest.raises(InputError, match="has neither an expert's label nor drawings"):
+        training(desk).train()
 
 
 def test_what_an_annotator_makes_of_each_class_is_counted() -> None:

@@ -8,6 +8,7 @@ that the annotator drew on.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,9 @@ from training.recipes.transitions import mean_transitions
 
 LIKELY = 0.5
 """A pixel shows how often its class is drawn otherwise where the class is at least so likely."""
+LEARNT = 0.02
+"""Told is what exceeds the matrix before training by so much."""
+MOST_SLICES = 40
 CHUNK = 2**14  # Pixels at once.
 
 
@@ -61,19 +65,24 @@ def describe(run: Run, split: Split, folder: Path) -> dict[str, Any]:
         InputError: it was trained without matrices, or the part is empty.
     """
     recipe = trained(run)
-    names = [name for _, name in sorted({0: "background", **run.parts.dataset.labels}.items())]
+    known = {0: "background", **run.parts.dataset.labels}
+    names = [known.get(value, f"class {value}") for value in range(run.parts.classes)]
+    start = expected_at_start(run.parts.classes, recipe.settings.keep)
     slices, matrices, counts = _looked_at(recipe, split)
     measured = all(case.has_expert for case in run.parts.cases(split))
-    figures = {
-        str(strategy): _figures(matrix, names)
-        | (_counted(matrix, count) if measured and not strategy.complementary else {})
-        for strategy, matrix, count in zip(recipe.strategies, matrices, counts, strict=True)
-    }
+    figures = {}
+    for strategy, matrix, count in zip(recipe.strategies, matrices, counts, strict=True):
+        found = figures[str(strategy)] = {"classes": names, "drawn_given_true": _rounded(matrix)}
+        if strategy.complementary:
+            found["told"] = ["its matrix comes before that of what is excluded, and says nothing by itself"]
+        else:
+            found["told"] = _told(matrix, start, names)
+            found |= _counted(matrix, count) if measured else {}
     folder.mkdir(parents=True, exist_ok=True)
     write_figures(folder / "annotators.json", figures)
     for number, strategy in enumerate(recipe.strategies):
-        name = f"{strategy.annotator}_{'complementary' if strategy.complementary else 'positive'}".replace(" ", "_")
-        (folder / f"{name}.png").write_bytes(encode_png(_picture(slices, number)))
+        name = re.sub(r"[^\w.-]+", "_", str(strategy)).strip("_")
+        (folder / f"{number + 1}_{name}.png").write_bytes(encode_png(_picture(slices, number)))
     return figures
 
 
@@ -83,6 +92,8 @@ def trained(run: Run) -> RefineSeg:
     if not isinstance(recipe, RefineSeg) or not recipe.settings.matrices:
         raise InputError("Only the recipe 'refineseg' with settings.matrices learns how annotators err.")
     state = torch.load(run.folder / "best.ckpt", map_location="cpu", weights_only=True)["network"]
+    if state.keys() != recipe.network.state_dict().keys():
+        raise InputError(f"When this was trained, others had drawn in '{run.parts.dataset.name}': train it anew.")
     recipe.network.load_state_dict(state)
     recipe.network.eval()
     return recipe
@@ -111,10 +122,10 @@ def _looked_at(recipe: RefineSeg, split: Split) -> tuple[list[Seen], list[Tensor
         for number, codes in enumerate(batch["drawn"].flatten(2).unbind(dim=1)):
             counts[number] += _pairs(codes.flatten(), batch["expert"].flatten(), recipe.parts.classes)
         seen.append(_seen(image, logits, errors))
+        seen = sorted(seen, key=lambda one: -np.count_nonzero(one.labels))[:MOST_SLICES]
     if not seen:
         raise InputError(f"The {split} part of '{recipe.parts.dataset.name}' is empty: choose another.")
-    seen.sort(key=lambda one: -np.count_nonzero(one.labels))
-    return seen[:: max(1, len(seen) // 12)][:4], [matrix / weights for matrix in sums], counts
+    return seen[:: max(1, len(seen) // 4)][:4], [matrix / weights for matrix in sums], counts
 
 
 def _pairs(codes: Tensor, true: Tensor, classes: int) -> Tensor:
@@ -138,25 +149,39 @@ def _seen(image: Tensor, logits: Tensor, errors: list[Tensor]) -> Seen:
     return Seen(image[0, 0].numpy(), labels[0].numpy(), maps[:, 0].numpy())
 
 
-def _figures(matrix: Tensor, names: list[str]) -> dict[str, Any]:
-    """The matrix and, in words, what happens to each class."""
+def expected_at_start(classes: int, keep: float) -> Tensor:
+    """Every strategy's matrix before training: what was learnt is how a matrix differs from it."""
+    return torch.full((classes, classes), (1 - keep) / (classes - 1)).fill_diagonal_(keep)
+
+
+def _rounded(matrix: Tensor) -> list[list[float]]:
+    return [[round(float(share), 4) for share in row] for row in matrix]
+
+
+def _told(matrix: Tensor, start: Tensor, names: list[str]) -> list[str]:
+    """In words, what happens to each class where it is more than a matrix says before training."""
     told = []
     for true, name in enumerate(names):
-        column = matrix[:, true]
-        wrong = [(float(share), names[m]) for m, share in enumerate(column) if m != true and share >= 0.01]
+        wrong = [
+            (float(share), names[m])
+            for m, share in enumerate(matrix[:, true])
+            if m != true and share > start[m, true] + LEARNT
+        ]
         parts = ", ".join(f"{share:.0%} as {other}" for share, other in sorted(wrong, reverse=True))
-        told.append(f"of true {name}, {parts} is drawn otherwise" if parts else f"{name} is drawn as it is")
-    return {"classes": names, "drawn_given_true": [[round(float(x), 4) for x in row] for row in matrix], "told": told}
+        told.append(f"of true {name}, {parts} is drawn otherwise" if parts else f"no error of {name} was learnt")
+    return told
 
 
 def _counted(matrix: Tensor, count: Tensor) -> dict[str, Any]:
     """What an annotator made of each true class, counted; of a class that it never drew on, nothing is known."""
     known = count.sum(dim=0) > 0
+    if not known.any():
+        return {}
     truth = count[:, known] / count[:, known].sum(dim=0)
     error = (matrix[:, known] - truth).abs()
     return {
         "classes_counted": known.nonzero().flatten().tolist(),
-        "counted": [[round(float(x), 4) for x in row] for row in truth],
+        "counted": _rounded(truth),
         "mean_absolute_error": round(float(error.mean()), 4),
         "largest_error": round(float(error.max()), 4),
     }

@@ -27,7 +27,7 @@ def fitted_temperatures(model: Model, parts: Parts) -> dict[str, Any]:
     reference would ask even a calibrated network for less confidence, see `NoisyLabelSegLib.calibration`. Without an
     expert's label for every case there is nothing to fit to: none then, and that is printed.
     """
-    if not all(case.has_expert for case in parts.cases("val")):
+    if not parts.cases("val") or not all(case.has_expert for case in parts.cases("val")):
         print("The validation part lacks experts' labels: probabilities are not calibrated.", file=sys.stderr)
         return {}
     predict, kept = model.predictor(), defaultdict(list)

@@ -60,6 +60,11 @@ class Training:
         """
         experiment = self.experiment()
         parts = experiment.parts(self.data, self.seed, limit, self.runs)
+        if not parts.cases("val"):
+            raise InputError(
+                f"'{parts.dataset.name}' has no validation case, by which the best weights are chosen: set 'split' of "
+                "some entries to val, or prepare it anew with a larger --val."
+            )
         engine = Engine(experiment.make(parts), experiment.engine, self.folder, self.seed)
         engine.fabric.launch()
         first = engine.fabric.is_global_zero

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,7 +46,9 @@ def add_commands(commands: Commands) -> None:
     misdraw = _copies(commands, "misdraw", _misdraw, "with full drawings of an annotator who errs in a known way")
     for option, what in (("--erode", "VALUE=VOXELS"), ("--miss", "VALUE=SHARE")):
         misdraw.add_argument(option, action="append", default=[], metavar=what, help=f"{option[2:]} a class's {what}")
-    misdraw.add_argument("--experts", type=float, default=0.0, help="share of the cases that an expert draws, too (0)")
+    misdraw.add_argument(
+        "--experts", type=float, default=0.0, help="share of the patients whom an expert draws, too (0)"
+    )
     misdraw.add_argument("--seed", type=int, default=0)
 
     fuse = _copies(commands, "fuse", _fuse, "whose training labels are made of full drawings")
@@ -103,7 +106,24 @@ def _prepare(options: argparse.Namespace) -> None:
     dataset = split_anew(dataset, **shares) if shares else dataset
     write_dataset(target, dataset)
     parts = ", ".join(f"{len(dataset.part(split))} {split}" for split in ("train", "val", "test"))
-    print(f"{dataset.name}: {parts} cases in {target}")
+    patients = len({case.patient for case in dataset.cases})
+    print(f"{dataset.name}: {parts} cases of {patients} patients in {target}")
+    _tell_of_drawings(dataset)
+
+
+def _tell_of_drawings(dataset: DataSet) -> None:
+    """Who drew in how many cases, and names that may be one mistyped."""
+    from training.data.drawings import strategies_of, strategy_of
+
+    for strategy in strategies_of(dataset.cases):
+        count = sum(any(strategy_of(one) == strategy for one in case.drawings) for case in dataset.cases)
+        print(f"{strategy} has drawn in {count} of {len(dataset.cases)} cases")
+    if any(case.drawings for case in dataset.cases):
+        print(f"structures: {', '.join(dataset.labels.values())}")
+    names = [*dataset.labels.values(), *{one.annotator: None for case in dataset.cases for one in case.drawings}]
+    alike = [name for name in names if sum(name.casefold() == other.casefold() for other in names) > 1]
+    if alike:
+        print(f"{', '.join(alike)} differ in capital letters alone and count as different names.", file=sys.stderr)
 
 
 def _require_new(folder: Path) -> None:

@@ -53,10 +53,10 @@ def _predict(options: argparse.Namespace) -> None:
 
     run = training_of(options, options.experiment, options.seed, options.set).read()
     model, simulated = as_model(run), simulated_starts(run.experiment)
-    targets = {case: options.output / f"{case.id}.nii.gz" for case in run.parts.dataset.part(options.split)}
-    if there := [target for target in targets.values() if target.exists()]:
+    targets = [(case, options.output / f"{case.id}.nii.gz") for case in run.parts.dataset.part(options.split)]
+    if there := [target for _, target in targets if target.exists()]:
         raise InputError(f"'{there[0]}' exists already: choose another folder or delete it.")
-    for case, target in targets.items():
+    for case, target in targets:
         labels = stage_labels(model, case, options.stages, simulated)[-1]
         write_labels(target, labels, sitk.ReadImage(str(case.image)))
         print(target)

@@ -43,7 +43,7 @@ class Drawing:
     annotator: str
     kind: DrawingKind = "positive"
     ignore: int | None = None
-    means: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    means: Mapping[int, tuple[int, ...]] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(DrawingKind):
@@ -234,7 +234,12 @@ def _case(folder: Path, entry: Mapping[str, Any]) -> Case:
 def _drawing(folder: Path, entry: Any) -> Drawing:
     if not isinstance(entry, dict) or not {"path", "annotator"} <= entry.keys() <= {f.name for f in fields(Drawing)}:
         raise InputError(f"A drawing of the data set in '{folder}' needs 'path' and 'annotator', and has {entry}.")
-    means = {int(value): tuple(map(int, classes)) for value, classes in entry.get("means", {}).items()}
+    try:
+        means = {int(value): tuple(map(int, classes)) for value, classes in entry.get("means", {}).items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(f"'means' of the drawing '{entry['path']}' needs a list of classes for each value.") from error
+    if not isinstance(entry.get("ignore"), (int, type(None))):
+        raise InputError(f"'ignore' of the drawing '{entry['path']}' must be a whole number, not {entry['ignore']!r}.")
     return Drawing(**{**entry, "path": folder / entry["path"], "means": means})
 
 

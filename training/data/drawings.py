@@ -7,6 +7,7 @@ class is then taken out of what is excluded there, and the number of such voxels
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,12 +15,14 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from NoisyLabelSegLib.drawn_segments import MOST_CLASSES
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.images import overlap_fraction, read_image, resample_to, same_grid
 from training.data.cases import Case, Drawing
 
-MOST_CLASSES = 24
-"""Codes pass through interpolation in float32, which holds whole numbers up to 2 ** 24."""
+BEYOND = -1.0
+"""The value of voxels that a drawing's grid does not reach: nobody drew there, whatever kind it is of."""
+NEARLY_ALL = 0.99
 Codes = NDArray[np.int32]
 
 
@@ -50,18 +53,25 @@ def read_drawings(case: Case, image: sitk.Image, strategies: Sequence[Strategy])
         strategies: those that are wanted, see `strategies_of`.
 
     Raises:
-        InputError: a drawing lies beside the image, or has a value that can be no class.
+        InputError: a drawing lies beside the image or has a value that can be no class, or two positive ones of an
+            annotator say different classes of a voxel.
     """
     codes = np.zeros((len(strategies), *image.GetSize()[::-1]), np.int32)
     for drawing in (one for one in case.drawings if strategy_of(one) in strategies):
         number = strategies.index(strategy_of(drawing))
         found = _codes(drawing, image)
-        # Of two positive drawings of one annotator the later one counts; complements add up.
-        if drawing.kind == "complementary":
-            codes[number] |= found
-        else:
-            codes[number] = np.where(found, found, codes[number])
+        if drawing.kind != "complementary":
+            _require_one_class(codes[number], found, drawing)
+        codes[number] |= found
     return codes
+
+
+def _require_one_class(before: Codes, found: Codes, drawing: Drawing) -> None:
+    if wrong := np.count_nonzero((before > 0) & (found > 0) & (before != found)):
+        raise InputError(
+            f"The drawing '{drawing.path}' and another one of '{drawing.annotator}' say that {wrong} voxels are of two "
+            "classes: correct one of them, or name two annotators."
+        )
 
 
 def contradictions(codes: Codes, strategies: Sequence[Strategy]) -> int:
@@ -97,12 +107,12 @@ def _codes(drawing: Drawing, image: sitk.Image) -> Codes:
     values = _on_grid(drawing, image)
     codes = np.zeros(values.shape, np.int32)
     for value in np.unique(values):
-        if value == drawing.ignore:
+        if value in (drawing.ignore, BEYOND):
             continue
         meant = drawing.means.get(int(value), (int(value),))
-        if any(not 0 <= one < MOST_CLASSES for one in meant):
+        if value != int(value) or any(not 0 <= one < MOST_CLASSES for one in meant):
             raise InputError(
-                f"The drawing '{drawing.path}' has the value {value}, which is no class of 0 to {MOST_CLASSES - 1}: "
+                f"The drawing '{drawing.path}' has the value {value:g}, which is no class of 0 to {MOST_CLASSES - 1}: "
                 "say by 'means' what it stands for, or by 'ignore' that it is nothing."
             )
         bits = sum(1 << one for one in meant)
@@ -110,10 +120,16 @@ def _codes(drawing: Drawing, image: sitk.Image) -> Codes:
     return codes
 
 
-def _on_grid(drawing: Drawing, image: sitk.Image) -> NDArray[np.int64]:
-    drawn = read_image(drawing.path)
+def _on_grid(drawing: Drawing, image: sitk.Image) -> NDArray[np.float64]:
+    """A drawing's values on the image's grid, `BEYOND` where it does not reach."""
+    drawn = sitk.Cast(read_image(drawing.path), sitk.sitkFloat64)
     if not same_grid(drawn, image):
-        if overlap_fraction(drawn + 1, image) == 0:
+        somewhere = drawn != (BEYOND if drawing.ignore is None else drawing.ignore)
+        anything = bool(sitk.GetArrayViewFromImage(somewhere).any())
+        inside = overlap_fraction(somewhere, image) if anything else 1.0
+        if inside == 0:
             raise InputError(f"The drawing '{drawing.path}' lies beside its image: is it of the same scan?")
-        drawn = resample_to(drawn, image, "nearest", drawing.ignore or 0)
-    return sitk.GetArrayFromImage(drawn).astype(np.int64)
+        if inside < NEARLY_ALL:
+            print(f"{1 - inside:.0%} of the drawing '{drawing.path}' lies outside its image.", file=sys.stderr)
+        drawn = resample_to(drawn, image, "nearest", BEYOND)
+    return sitk.GetArrayFromImage(drawn)

@@ -50,7 +50,7 @@ def _fused(case: Case, folder: Path, by: Fusion) -> Case:
     if not full:
         raise InputError(f"The training case '{case.id}' has no full drawing that labels could be made of.")
     image = read_image(case.image)
-    # A code is the class plus one.
+    # A code is the class plus one; where a drawing says nothing, as it does of background.
     codes = [read_drawings(replace(case, drawings=(one,)), image, [strategy_of(one)])[0] for one in full]
-    labels = fuse((np.stack(codes) - 1).astype(np.uint8), by)
+    labels = fuse(np.maximum(np.stack(codes) - 1, 0).astype(np.uint8), by)
     return replace(case, label=write_labels(folder / "fusedTr" / f"{case.id}.nii.gz", labels, image))

@@ -98,6 +98,8 @@ class RefineSeg(ImageAlone):
         self.strategies = sorted(one for one in wanted if settings.complementary or not one.complementary)
         if not self.strategies:
             raise InputError(f"No training case of '{parts.dataset.name}' has drawings to learn from.")
+        if not all(case.has_expert or case.drawings for case in parts.cases("val")):
+            raise InputError(f"A validation case of '{parts.dataset.name}' has neither an expert's label nor drawings.")
         last = last_layer(self.network, torch.zeros(1, parts.in_channels, *parts.preprocessing.window))
         heads = {_key(one): Transitions(last.in_channels, parts.classes, settings.keep) for one in self.strategies}
         flips = {_key(one): Flips(parts.classes, settings.learn_flips) for one in self.strategies if one.complementary}

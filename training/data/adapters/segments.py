@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from NoisyLabelSegLib.cases import check_ids
-from NoisyLabelSegLib.drawn_segments import NOBODY, drawings_of, structures_of
+from NoisyLabelSegLib.drawn_segments import MOST_CLASSES, NOBODY, drawings_of, structures_of
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.images import read_image
 from NoisyLabelSegLib.inference.checks import on_grid
@@ -19,7 +19,6 @@ from NoisyLabelSegLib.segmentations import read_segmentation
 from training.data.adapters.files import write_labels
 from training.data.adapters.nnunet import patient_of
 from training.data.cases import Case, DataSet, Drawing, split_of
-from training.data.drawings import MOST_CLASSES
 
 
 def adapt(source: Path, target: Path) -> DataSet:
