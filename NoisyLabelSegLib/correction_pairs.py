@@ -9,11 +9,12 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from NoisyLabelSegLib.drawn_segments import BACKGROUND
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.images import same_grid
 from NoisyLabelSegLib.regions import masks_of
 from NoisyLabelSegLib.segmentations import Segmentation
-from NoisyLabelSegLib.training_set import BACKGROUND, Known, add_case
+from NoisyLabelSegLib.training_set import Known, add_case
 
 
 def add_pair(

@@ -8,7 +8,7 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from NoisyLabelSegLib.drawn_segments import ANNOTATOR, MOST_CLASSES, NOBODY, Drawn, drawings_of, structures_of
+from NoisyLabelSegLib.drawn_segments import MOST_CLASSES, NOBODY, Drawn, drawings_of, structures_of
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.images import same_grid
 from NoisyLabelSegLib.segmentations import Segmentation
@@ -21,7 +21,6 @@ def add_drawings(
     patient: str,
     image: sitk.Image,
     drawn: Segmentation,
-    annotator: str = ANNOTATOR,
     *,
     overwrite: bool = False,
 ) -> None:
@@ -30,7 +29,6 @@ def add_drawings(
     Args:
         folder, case_id, patient, image, overwrite: see `training_set.add_case`.
         drawn: segments on the image's grid, named as `drawn_segments` says.
-        annotator: who drew the segments that name nobody.
 
     Raises:
         InputError: the drawings cannot be used (see `drawn_segments.drawings_of`), the case is there already, or the
@@ -42,7 +40,7 @@ def add_drawings(
     def known(values: Mapping[str, int]) -> Known:
         if max(values.values(), default=0) >= MOST_CLASSES:
             raise InputError(f"{folder} would have more than {MOST_CLASSES - 1} structures: begin a new folder.")
-        found = drawings_of(drawn, values, annotator)
+        found = drawings_of(drawn, values)
         paths = [f"drawings/{case_id}_{number}.nii.gz" for number in range(1, len(found) + 1)]
         entries = [_entry(path, one) for path, one in zip(paths, found, strict=True)]
         return {"drawings": entries}, {path: one.labels for path, one in zip(paths, found, strict=True)}

@@ -71,8 +71,8 @@ class _Stroke(NamedTuple):
     mask: Region
 
 
-def meaning_of(name: str, annotator: str = ANNOTATOR) -> Meaning:
-    """What a segment's name says; without a name in it, ``annotator`` drew the segment.
+def meaning_of(name: str) -> Meaning:
+    """What a segment's name says; one that names nobody was drawn by `ANNOTATOR`.
 
     Raises:
         InputError: it names no structure, or nobody after an @, or what is not background.
@@ -85,7 +85,7 @@ def meaning_of(name: str, annotator: str = ANNOTATOR) -> Meaning:
         if excluded:
             raise InputError(f"The segment '{name}' does not say which structure it is: draw each one by its name.")
         structure = BACKGROUND
-    return Meaning(found["annotator"] or annotator, "complementary" if excluded else "positive", structure)
+    return Meaning(found["annotator"] or ANNOTATOR, "complementary" if excluded else "positive", structure)
 
 
 def structures_of(names: Iterable[str]) -> list[str]:
@@ -94,13 +94,12 @@ def structures_of(names: Iterable[str]) -> list[str]:
     return [structure for structure in found if structure != BACKGROUND]
 
 
-def drawings_of(segmentation: Segmentation, values: Mapping[str, int], annotator: str = ANNOTATOR) -> list[Drawn]:
+def drawings_of(segmentation: Segmentation, values: Mapping[str, int]) -> list[Drawn]:
     """What segments on an image's grid say, as a label map for each annotator and kind, in the order of the segments.
 
     Args:
         segmentation: segments that are named as the module's text says; may overlap.
         values: a class, 1 to 254, for each structure that they speak of.
-        annotator: see `meaning_of`.
 
     Raises:
         InputError: no segment or an empty one, a name that says nothing, or voxels that one annotator drew as two
@@ -109,7 +108,7 @@ def drawings_of(segmentation: Segmentation, values: Mapping[str, int], annotator
     shape = segmentation.image.GetSize()[::-1]
     strokes: dict[tuple[str, Kind], list[_Stroke]] = {}
     for name, mask in zip(segmentation.names, masks_of(segmentation), strict=True):
-        who, kind, structure = meaning_of(name, annotator)
+        who, kind, structure = meaning_of(name)
         if is_empty(mask.box):
             raise InputError(f"The segment '{name}' has no voxel in the image: draw it there, or remove the segment.")
         value = 0 if structure == BACKGROUND else values[structure]

@@ -22,12 +22,12 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from NoisyLabelSegLib.cases import check_ids
+from NoisyLabelSegLib.drawn_segments import BACKGROUND
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.exchange import write_together
 from NoisyLabelSegLib.images import save_file
 
 LIST = "dataset.json"
-BACKGROUND = "background"
 MOST_LABELS = 254
 """255 stands for what nobody drew on."""
 _KEYS = ("id", "image")
@@ -146,6 +146,8 @@ def _values(labels: Mapping[str, str], names: Sequence[str], file: Path) -> dict
     """The label value of every structure, old and new, by name."""
     values = {name: int(value) for value, name in labels.items() if int(value)}
     for name in names:
+        if alike := [other for other in values if other != name and other.casefold() == name.casefold()]:
+            raise InputError(f"{file} knows '{alike[0]}', and here it is '{name}': spell a structure alike.")
         values.setdefault(name, max(values.values(), default=0) + 1)
     if max(values.values(), default=0) > MOST_LABELS:
         raise InputError(f"{file} would have more than {MOST_LABELS} structures: begin a new folder.")

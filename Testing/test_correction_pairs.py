@@ -84,7 +84,7 @@ def test_a_pair_comes_back_as_it_was(tmp_path: Path) -> None:
         ([("a",), ("b",)], {1: "a", 2: "b"}),
         ([("a", "b"), ("b", "a")], {1: "a", 2: "b"}),
         ([("b",), ("a", "b"), ("c", "a")], {1: "b", 2: "a", 3: "c"}),
-        ([("a",), (" a ",), ("A",)], {1: "a", 2: "A"}),
+        ([("a",), (" a ",), ("b",)], {1: "a", 2: "b"}),
     ],
 )
 def test_a_structure_has_one_value_in_all_cases(
@@ -98,6 +98,13 @@ def test_a_structure_has_one_value_in_all_cases(
         values = sitk.GetArrayFromImage(expert_labels(case, picture()))
         found = {labels[int(values[2, 2 * n, 3])] for n in range(len(names))}
         assert found == {name.strip() for name in names} and len(np.unique(values)) == len(names) + 1
+
+
+def test_a_structure_is_spelt_alike_in_all_cases(tmp_path: Path) -> None:
+    add(tmp_path, "first", "RV")
+    with pytest.raises(InputError, match="knows 'RV', and here it is 'Rv': spell a structure alike"):
+        add(tmp_path, "second", "Rv")
+    assert len(read_dataset(tmp_path).cases) == 1
 
 
 def test_nothing_but_voxels_and_grid_is_written_of_the_image(tmp_path: Path) -> None:

@@ -78,10 +78,10 @@ def test_drawings_come_back_as_they_were(tmp_path: Path, make_image: MakeImage) 
         assert np.array_equal(found[strategy], expected)
 
 
-def test_annotators_and_the_given_one_are_strategies(tmp_path: Path, make_image: MakeImage) -> None:
+def test_annotators_are_strategies(tmp_path: Path, make_image: MakeImage) -> None:
     masks = {"core": CORE, "core @ben": CORE, "not ring @ben": RIM}
-    add_drawings(tmp_path, "a", "P1", picture(make_image), segmentation(make_image, masks), "anna")
-    assert list(codes(tmp_path)) == ["anna (positive)", "ben (positive)", "ben (complementary)"]
+    add_drawings(tmp_path, "a", "P1", picture(make_image), segmentation(make_image, masks))
+    assert list(codes(tmp_path)) == ["annotator (positive)", "ben (positive)", "ben (complementary)"]
 
 
 def test_a_structure_has_one_value_in_pairs_and_drawings(tmp_path: Path, make_image: MakeImage) -> None:

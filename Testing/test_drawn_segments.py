@@ -9,35 +9,35 @@ import pytest
 import SimpleITK as sitk
 from conftest import MakeImage
 
-from NoisyLabelSegLib.drawn_segments import NOBODY, combined, drawings_of, meaning_of, structures_of
+from NoisyLabelSegLib.drawn_segments import ANNOTATOR, NOBODY, combined, drawings_of, meaning_of, structures_of
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.segmentations import Segment, Segmentation
 
 VALUES = {"RV": 1, "LV": 2, "MYO": 3}
 N = NOBODY
-ME, IN, OUT = "me", "positive", "complementary"
+ME, IN, OUT = ANNOTATOR, "positive", "complementary"
 
 
 @pytest.mark.parametrize(
     ("name", "meaning"),
     [
-        ("RV", ("me", "positive", "RV")),
-        (" left lung ", ("me", "positive", "left lung")),
-        ("not RV", ("me", "complementary", "RV")),
-        ("NOT  left lung", ("me", "complementary", "left lung")),
+        ("RV", (ANNOTATOR, "positive", "RV")),
+        (" left lung ", (ANNOTATOR, "positive", "left lung")),
+        ("not RV", (ANNOTATOR, "complementary", "RV")),
+        ("NOT  left lung", (ANNOTATOR, "complementary", "left lung")),
         ("RV @anna", ("anna", "positive", "RV")),
         ("RV@anna", ("anna", "positive", "RV")),
         ("Not RV @ Dr. Ben ", ("Dr. Ben", "complementary", "RV")),
         ("RV @anna@ward", ("anna@ward", "positive", "RV")),
-        ("Background", ("me", "positive", "background")),
+        ("Background", (ANNOTATOR, "positive", "background")),
         ("background @anna", ("anna", "positive", "background")),
-        ("Notochord", ("me", "positive", "Notochord")),
-        ("knot", ("me", "positive", "knot")),
-        ("RV not clear", ("me", "positive", "RV not clear")),
+        ("Notochord", (ANNOTATOR, "positive", "Notochord")),
+        ("knot", (ANNOTATOR, "positive", "knot")),
+        ("RV not clear", (ANNOTATOR, "positive", "RV not clear")),
     ],
 )
 def test_a_name_says_who_drew_what(name: str, meaning: tuple[str, str, str]) -> None:
-    assert tuple(meaning_of(name, "me")) == meaning
+    assert tuple(meaning_of(name)) == meaning
 
 
 @pytest.mark.parametrize("name", ["", " ", "not", "Not ", "@anna", "not @anna", "not@anna", "RV @", "not  not RV", "@"])
@@ -87,7 +87,7 @@ def segments(make_image: MakeImage, **masks: str) -> Segmentation:
 def test_segments_become_a_label_map_for_each_annotator_and_kind(
     make_image: MakeImage, masks: dict[str, str], expected: list[Any]
 ) -> None:
-    drawn = drawings_of(segments(make_image, **masks), VALUES, "me")
+    drawn = drawings_of(segments(make_image, **masks), VALUES)
     assert [(one.annotator, one.kind, one.labels.ravel().tolist(), one.means) for one in drawn] == expected
     assert all(one.labels.dtype == np.uint8 and one.labels.shape == (1, 1, 4) for one in drawn)
 
