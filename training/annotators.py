@@ -107,8 +107,10 @@ def _looked_at(recipe: RefineSeg, split: Split) -> tuple[list[Seen], list[Tensor
     counts = torch.zeros_like(sums)
     weights, seen = torch.zeros(recipe.parts.classes), []
     for batch in DataLoader(windows, batch_size=1):
-        image = _padded(batch["image"], recipe.parts.preprocessing.multiple)
-        logits, features = recipe.network(image, features=True)
+        image, shape = batch["image"], batch["image"].shape[2:]
+        found = recipe.network(_padded(image, recipe.parts.preprocessing.multiple), features=True)
+        inner = (..., *(slice(size) for size in shape))  # what was padded is nobody's
+        logits, features = (one[inner] for one in found)
         rows, given = (one.movedim(1, -1).flatten(0, -2) for one in (logits.softmax(dim=1), features))
         errors = [torch.empty(len(rows)) for _ in recipe.strategies]
         for start in range(0, len(rows), CHUNK):
