@@ -234,16 +234,16 @@ def test_weights_and_statistics_stay_while_confidence_is_found(tmp_path: Path, t
 
 
 def test_features_are_those_that_the_head_sees() -> None:
-    student, (image, _) = Student(), example()
-    head = HeadInput(student.network, 2)
+    network, (image, _) = Pixel(), example()
+    head = HeadInput(network, 2)
     with head.watched() as features:
-        student.network(image)
-    torch.testing.assert_close(features[0], student.network.body(image).tanh())  # type: ignore[operator]
+        network(image)
+    torch.testing.assert_close(features[0], network.body(image).tanh())
     with head.watched() as nothing:
         pass
     assert nothing == []
     with pytest.raises(InputError, match="set paradigm.alpha to 0"):
-        HeadInput(student.network, 3)
+        HeadInput(network, 3)
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,8 @@ def test_the_options_of_complementary_matrices_do_something(desk: Path) -> None:
         gradients("settings.learn_flips=true"),
     )
     head = "heads.eroded (complementary).project.bias"
-    assert not torch.allclose(plain[head], all_regularised[head])  # type: ignore[arg-type]
+    given, regularised = plain[head], all_regularised[head]
+    assert given is not None and regularised is not None and not torch.allclose(given, regularised)
     assert all(name not in plain or plain[name] is None for name in plain if name.startswith("flips"))
     assert all(gradient is not None for name, gradient in flips.items() if name.startswith("flips"))
 

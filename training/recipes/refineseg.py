@@ -101,10 +101,10 @@ class RefineSeg(ImageAlone):
         if not all(case.has_expert or case.drawings for case in parts.cases("val")):
             raise InputError(f"A validation case of '{parts.dataset.name}' has neither an expert's label nor drawings.")
         last = last_layer(self.network, torch.zeros(1, parts.in_channels, *parts.preprocessing.window))
-        heads = {_key(one): Transitions(last.in_channels, parts.classes, settings.keep) for one in self.strategies}
+        drawing = self.strategies if settings.matrices else []
+        heads = {_key(one): Transitions(last.in_channels, parts.classes, settings.keep) for one in drawing}
         flips = {_key(one): Flips(parts.classes, settings.learn_flips) for one in self.strategies if one.complementary}
-        made = nn.ModuleDict(heads if settings.matrices else {})
-        self.network = Annotated(self.network, last, made, nn.ModuleDict(flips))
+        self.network = Annotated(self.network, last, nn.ModuleDict(heads), nn.ModuleDict(flips))
         self.optimizer = parts.optimizer(self.network)
 
     def training_data(self) -> Windows:

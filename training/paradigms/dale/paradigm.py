@@ -77,17 +77,12 @@ class DALESettings:
 
 
 class DALE:
-    """See the module's text.
-
-    Attributes:
-        trust: what was found of the last batch's labels.
-    """
+    """See the module's text."""
 
     def __init__(self, settings: DALESettings, classes: int) -> None:
         self.settings, self.classes = settings, classes
         self.derivative: Derivative | None = None
         self.head: HeadInput | None = None
-        self.trust: Confidence | None = None
 
     def step(
         self, learner: Learner, objective: Objective, image: Tensor, labels: Tensor, fabric: Fabric
@@ -101,8 +96,7 @@ class DALE:
             of_clear, of_fuzzy = _weighted(objective, clear, masks.clear), _weighted(objective, fuzzy, masks.fuzzy)
             trust = self.confidence(learner, of_clear, of_fuzzy, labels, fabric)
         else:
-            trust = self._progress(before, after)
-        self.trust = trust
+            trust = self._without_search(before, after)
         apart = self._apart(features, aim, masks, trust, labels)
         loss = fuzzy_loss(masks.fuzzy * after, trust.weights, apart, self.settings.alpha)
         fuzzy_part = descend(learner, loss, fabric)
@@ -126,7 +120,8 @@ class DALE:
                 parameters, of_fuzzy, of_clear, start, rate, self.settings.confidence, self.derivative
             )
 
-    def _progress(self, before: Tensor, after: Tensor) -> Confidence:
+    def _without_search(self, before: Tensor, after: Tensor) -> Confidence:
+        """Omega of the clear set's own step, or the same everywhere, where every label is kept."""
         if self.settings.confidence.by == "progress":
             return confidence_of_progress(before, after, self.settings.confidence)
         everywhere = torch.ones_like(after)
