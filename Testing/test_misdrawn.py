@@ -19,6 +19,7 @@ from training.data.fused import fuse, fuse_dataset
 from training.data.misdrawn import Errors, misdraw, misdraw_dataset
 
 SHAPE = (4, 48, 48)
+RNG = np.random.default_rng(0)
 
 
 @pytest.fixture
@@ -103,13 +104,13 @@ def raters(shifts: list[int]) -> NDArray[np.uint8]:
 def test_the_majority_and_staple_leave_an_outlier_out() -> None:
     drawings = raters([0, 0, 0, 6])
     for by in ("majority", "staple"):
-        assert np.array_equal(fuse(drawings, by), drawings[0]), by
+        assert np.array_equal(fuse(drawings, by, RNG), drawings[0]), by
 
 
 @pytest.mark.parametrize("drawn", [np.zeros((3, 1, 8, 8), np.uint8), np.full((2, 1, 8, 8), 2, np.uint8)])
 def test_raters_who_agree_are_taken_at_their_word(drawn: NDArray[np.uint8]) -> None:
     for by in ("majority", "staple"):
-        assert np.array_equal(fuse(drawn, by), drawn[0])
+        assert np.array_equal(fuse(drawn, by, RNG), drawn[0])
 
 
 def test_staple_trusts_raters_differently() -> None:
@@ -118,8 +119,8 @@ def test_staple_trusts_raters_differently() -> None:
     truth = raters([0])[0]
     noise = [np.where(rng.random(truth.shape) < 0.45, 1 - truth, truth) for _ in range(2)]
     drawings = np.stack([truth, truth, *noise]).astype(np.uint8)
-    assert (fuse(drawings, "staple") == truth).mean() > 0.99
-    assert (fuse(drawings, "majority") == truth)[truth > 0].mean() < 0.9
+    assert (fuse(drawings, "staple", RNG) == truth).mean() > 0.99
+    assert (fuse(drawings, "majority", RNG) == truth)[truth > 0].mean() < 0.9
 
 
 def test_training_labels_alone_are_fused(dataset: DataSet, tmp_path: Path, make_image: MakeImage) -> None:
@@ -137,3 +138,24 @@ def test_training_labels_alone_are_fused(dataset: DataSet, tmp_path: Path, make_
     assert np.array_equal(found[0], raters([0])[0, 0])
     with pytest.raises(InputError, match="The training case 'c1' has no full drawing"):
         fuse_dataset(replace(dataset, cases=dataset.cases[1:2]), tmp_path / "none", "staple")
+
+
+def test_a_random_rater_is_drawn_for_each_case_and_the_seed_tells_whom(
+    dataset: DataSet, tmp_path: Path, make_image: MakeImage
+) -> None:
+    masks = np.repeat(raters([0, 3, 6])[:, 0][:, None], SHAPE[0], axis=1)
+    for number, mask in enumerate(masks):
+        write_image(tmp_path / f"rater{number}.nii.gz", make_image(mask))
+    write_image(tmp_path / "small.nii.gz", make_image(np.zeros((SHAPE[0], 32, 32), np.float32)))
+    drawings = tuple(Drawing(tmp_path / f"rater{number}.nii.gz", f"rater {number}", "full") for number in range(3))
+    cases = tuple(replace(case, image=tmp_path / "small.nii.gz", drawings=drawings) for case in dataset.cases)
+
+    def drawn(name: str, seed: int) -> list[int]:
+        fused = fuse_dataset(replace(dataset, cases=cases), tmp_path / name, "random", seed)
+        assert [case.clean for case in fused.cases] == [case.label for case in cases]
+        labels = [sitk.GetArrayFromImage(sitk.ReadImage(str(case.label))) for case in fused.cases]
+        return [next(n for n, mask in enumerate(masks) if np.array_equal(mask, one)) for one in labels]
+
+    first = drawn("first", 0)
+    assert set(first) == {0, 1, 2}
+    assert drawn("again", 0) == first and drawn("other", 1) != first
