@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
 from NoisyLabelSegLib.bundle import ModelDescription
@@ -89,7 +90,8 @@ def segment_part(
     masks = [Region(prepared.frame.box, found.labels[0].numpy() == value) for value in values]
     names = [segment.name for segment in segments]
     notes += [*acquisition_remarks(part, prepared.frame.box, description), *size_remarks(prepared)]
-    kept = list(_kept(masks, names, roi, arguments.smallest_mm3 / prod(part.grid.spacing), notes))
+    inside = list(_inside(masks, roi, notes, one_object=arguments.one_object))
+    kept = list(_kept(masks, inside, names, arguments.smallest_mm3 / prod(part.grid.spacing), notes))
     notes += temperature_remarks(arguments.temperatures[0])
     stages = (tuple(NOTHING for _ in segments), tuple(kept))
     rows = tuple(statistics(names, stages, part.grid.spacing, from_nothing=True))
@@ -115,14 +117,31 @@ def _labelled(roi: Region | None, arguments: method.Arguments, description: Mode
     return Region(around.box, around.values.astype(np.uint8))
 
 
+def _inside(
+    masks: Sequence[Region], roi: Region | None, notes: list[str], *, one_object: bool
+) -> Iterator[NDArray[np.bool_]]:
+    """What of the masks lies in the region of interest and, where there is but one object, in the largest one."""
+    inside = [mask.values if roi is None else mask.values & (roi.cut(mask.box) > 0) for mask in masks]
+    if not one_object:
+        return iter(inside)
+    largest, others = method.largest_object(np.any(inside, axis=0))
+    if others:
+        objects, were = ("One object", "was") if others == 1 else (f"{others:,} objects", "were")
+        notes.append(f"{objects} apart from the largest one {were} left out: this model knows what hangs together.")
+    return (values & largest for values in inside)
+
+
 def _kept(
-    masks: Sequence[Region], names: Sequence[str], roi: Region | None, least_voxels: float, notes: list[str]
+    masks: Sequence[Region],
+    inside: Sequence[NDArray[np.bool_]],
+    names: Sequence[str],
+    least_voxels: float,
+    notes: list[str],
 ) -> Iterator[Region]:
-    """The masks within the region of interest without small objects, which are counted in a note."""
-    for mask, name in zip(masks, names, strict=True):
-        inside = mask.values if roi is None else mask.values & (roi.cut(mask.box) > 0)
-        larger, removed = method.without_small_objects(inside, least_voxels)
-        if roi is not None and (binary_dilation(larger) & mask.values & ~inside).any():
+    """What is inside of each mask without small objects, which are counted in a note; what the border cuts is told."""
+    for mask, values, name in zip(masks, inside, names, strict=True):
+        larger, removed = method.without_small_objects(values, least_voxels)
+        if (binary_dilation(larger) & mask.values & ~values).any():
             notes.append(
                 f"What was found of '{name}' goes on beyond the region of interest and was cut there: enlarge the "
                 "region to have all of it."

@@ -113,13 +113,36 @@ def test_the_folder_goes_with_the_data(cases: list[Case]) -> None:
     assert not folder.exists()
 
 
-@pytest.mark.parametrize(("preprocessing", "count", "shape"), [(TWO, 24, (40, 48)), (THREE, 2, (16, 40, 48))])
-def test_validation_sees_whole_cases(
+@pytest.mark.parametrize(("preprocessing", "count", "shape"), [(TWO, 24, (40, 48)), (THREE, 2, SHAPE)])
+def test_validation_sees_whole_cases_without_padding(
     cases: list[Case], preprocessing: Preprocessing, count: int, shape: tuple[int, ...]
 ) -> None:
     data = Patches(cases, preprocessing, NO_MASK, None, 0)
     assert len(data) == count
     assert data[0]["image"].shape == (2, *shape) and data[0]["expert"].shape == shape
+
+
+def test_images_smaller_than_the_window_are_measured_alone(cases: list[Case]) -> None:
+    """What is found beyond them, where a window is padded, counts for nothing."""
+    wide = Preprocessing(2, (64, 96), 0, (), 8)
+    parts = Parts(
+        DataSet("two", {1: "one", 3: "three"}, tuple(cases)),
+        wide,
+        NetworkSettings(),
+        OptimizerSettings(),
+        0,
+        Augmentation(patches=4),
+    )
+    data = parts.windows("train", NO_MASK, augment=False)
+    truth = {index: data[index]["expert"] for index in range(len(data))}
+
+    def right_inside(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        found = torch.ones_like(batch["start"])
+        found[:, 12:52, 24:72] = truth[seen.pop(0)]
+        return found
+
+    seen = list(range(len(data)))
+    assert validation_dice(data, parts, torch.device("cpu"), right_inside) == 1
 
 
 @pytest.mark.parametrize("preprocessing", [TWO, THREE], ids=["2D", "3D"])

@@ -22,7 +22,7 @@ from NoisyLabelSegLib.grid import Grid
 from NoisyLabelSegLib.images import read_image, same_grid, write_image
 from NoisyLabelSegLib.inference.model import Model, load_model
 from NoisyLabelSegLib.inference.preprocessing import Intensity, Preprocessing
-from NoisyLabelSegLib.methods.weak_to_strong import Arguments, without_small_objects
+from NoisyLabelSegLib.methods.weak_to_strong import Arguments, largest_object, without_small_objects
 from NoisyLabelSegLib.part import Part
 from NoisyLabelSegLib.pipeline import map_uncertainty, segment
 from NoisyLabelSegLib.regions import masks_of
@@ -121,6 +121,21 @@ def test_what_is_too_small_is_left_out_and_counted(
         assert any("one object too small" in note for note in result.notes) == (not kept)
 
 
+def test_of_what_hangs_together_the_largest_object_is_kept_and_the_others_counted(
+    scene: tuple[sitk.Image, NDArray[Any]], make_image: MakeImage, make_model: MakeModel
+) -> None:
+    image, truth = scene
+    model = of_kind(make_model(Bright(), THREE), "segment", "weak_to_strong", one_object=True)
+    result = segment(image, None, model)
+    found, speck = array(result.stages[-1].label_map()), (slice(4, 6), slice(34, 36), slice(10, 12))
+    assert not found[speck].any() and found.sum() > 0.99 * (truth.sum() - 8)
+    assert any("One object apart from the largest one was left out" in note for note in result.notes)
+    roi = np.zeros(SHAPE, np.uint8)
+    roi[:, 30:, :15] = 1
+    here = Segmentation(make_image(roi), (Segment("here", 1),))
+    assert array(segment(image, here, model).stages[-1].label_map())[speck].all()
+
+
 @pytest.mark.parametrize(
     ("least", "kept", "removed"), [(0, 10, 0), (1, 10, 0), (2, 9, 1), (2.5, 7, 2), (7, 7, 2), (8, 0, 3)]
 )
@@ -132,6 +147,8 @@ def test_objects_count_over_corners(least: float, kept: int, removed: int) -> No
     mask[2, 5, 8] = True  # 7
     left, count = without_small_objects(mask, least)
     assert (left.sum(), count) == (kept, removed) and not (left & ~mask).any()
+    left, count = largest_object(mask)
+    assert (left.sum(), count) == (7, 2) and not (left & ~mask).any()
 
 
 @pytest.mark.parametrize(
@@ -254,11 +271,15 @@ def test_a_table_can_measure_in_the_window_about_the_coarse_mask(
     files = [tmp_path / f"{name}.nrrd" for name in masks]
     dataset = DataSet("d", {1: "lesion"}, (Case("a", files[0], files[1], files[2], split="test"),))
     model = of_kind(make_model(Bright(), preprocessing), "segment", "weak_to_strong")
-    whole, window = (calibrate.measure("m", model, dataset, "test", windows=windows) for windows in (False, True))
+    whole, window = (
+        calibrate.measure("m", model, dataset, "test", calibrate.Way(windows)) for windows in (False, True)
+    )
     _, found = stage_labels(model, dataset.cases[0], 1)
     assert whole.rows[0]["dice"] > 0.99
     assert window.rows[0] == whole.rows[0] | metrics.evaluate(found == 1, truth == 1, image.GetSpacing()[::-1])
     assert 0 < window.rows[0]["recall"] < whole.rows[0]["recall"]
+    one = calibrate.measure("m", model, dataset, "test", calibrate.Way(one_object=True))
+    assert 0 < whole.rows[0]["recall"] - one.rows[0]["recall"] < 0.01  # the speck
     voxels = [one.counts["all"][0].total for one in (whole, window)]
     assert voxels[0] == voxels[1] == truth.size
 

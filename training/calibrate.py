@@ -18,6 +18,7 @@ from NoisyLabelSegLib.calibration import CalibrationCounts, RegionName, calibrat
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.grid import Grid
 from NoisyLabelSegLib.inference.model import Model
+from NoisyLabelSegLib.methods.weak_to_strong import largest_object
 from NoisyLabelSegLib.regions import Box
 from NoisyLabelSegLib.result import Result
 from NoisyLabelSegLib.segmentations import identifiers
@@ -53,21 +54,35 @@ class Measured:
         return {**summary(self.rows), "structures": structures, **regions}
 
 
-def measure(name: str, model: Model, dataset: DataSet, split: Split, *, windows: bool = False) -> Measured:
-    """Segment every case of a part from the image alone, on the way that a person's request takes.
+@dataclass(frozen=True)
+class Way:
+    """How what was found is measured.
 
-    With ``windows`` a network is shown nothing but the window about the case's coarse mask, as for a nodule that a
-    person has pointed at; what it misses beyond it is counted.
+    Attributes:
+        windows: a network is shown nothing but the window about the case's coarse mask, as for a nodule that a person
+            has pointed at; what it misses beyond it is counted.
+        one_object: of all that is found only the largest connected object counts; probabilities stay as they are.
     """
-    rows: list[Row] = []
+
+    windows: bool = False
+    one_object: bool = False
+
+    def __str__(self) -> str:
+        return "".join(f"-{name}" for name, wanted in vars(self).items() if wanted)
+
+
+def measure(name: str, model: Model, dataset: DataSet, split: Split, way: Way | None = None) -> Measured:
+    """Segment every case of a part from the image alone, on the way that a person's request takes."""
+    way, rows = way or Way(), list[Row]()
     counts: dict[RegionName, list[CalibrationCounts]] = {region: [] for region in REGIONS}
     for case in track(dataset.part(split), description=name):
         image, *channels = read_channels(case, model.description.channels)
         expert = sitk.GetArrayFromImage(expert_labels(case, image))
-        box = _window(case, image, model) if windows else Grid.of(image).whole_box()
+        box = _window(case, image, model) if way.windows else Grid.of(image).whole_box()
         crop, *others = (cut(whole, box) for whole in (image, *channels))
         result = segmented(crop, model, others)
         labels = placed(labels_of(result.stages[-1]), box, image)
+        labels = labels * largest_object(labels > 0)[0] if way.one_object else labels
         probabilities = placed(class_probabilities(result), box, image)
         probabilities[0] += placed(np.zeros_like(probabilities[0][box]), box, image, 1)  # background beyond the window
         for value, label in dataset.labels.items():

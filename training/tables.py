@@ -6,6 +6,7 @@
     set: [KEY=VALUE, ...]        # of every row
     seeds: [0, 1, 2]
     columns: [dice, hd95, foreground.ece]
+    one_object: true             # of all that is found, only the largest connected object is measured
     windows: true                # measured in the window about each case's coarse mask; else whole images
     folds: [set/a, set/b]        # folders, beneath those of data and of runs, of the same sets in other parts
     against: [a name]            # what the rows are compared with, patient by patient; else the first
@@ -63,6 +64,7 @@ class TableSettings:
     seeds: list[int] = field(default_factory=lambda: [0])
     columns: list[str] = field(default_factory=lambda: ["dice", "iou", "hd95", "assd"])
     windows: bool = False
+    one_object: bool = False
     folds: list[str] = field(default_factory=lambda: ["."])
     against: list[str] = field(default_factory=list)
     gap: list[str] = field(default_factory=list)
@@ -117,17 +119,15 @@ def trainings_of(
     }
 
 
-def measured(training: Training, split: Split, *, windows: bool = False) -> dict[str, Any]:
-    """A run's `figures` and `rows` on a part of its data set; trained and measured if that was not done yet.
-
-    For ``windows`` see `calibrate.measure`.
-    """
+def measured(training: Training, split: Split, way: calibrate.Way | None = None) -> dict[str, Any]:
+    """A run's `figures` and `rows` on a part of its data set; trained and measured if that was not done yet."""
+    way = way or calibrate.Way()
     if not finished(training.folder, training.experiment().engine):
         training.train()
     run = training.read()
-    path = training.folder / f"measured-{split}{'-windows' if windows else ''}-{run.fingerprint}.json"
+    path = training.folder / f"measured-{split}{way}-{run.fingerprint}.json"
     if not path.is_file():
-        found = calibrate.measure(training.name, as_model(run), run.parts.dataset, split, windows=windows)
+        found = calibrate.measure(training.name, as_model(run), run.parts.dataset, split, way)
         cost = {"parameters": sum(t.numel() for t in run.state_dict.values()), "minutes": _minutes(training.folder)}
         write_figures(path, {"figures": {**found.figures(), **cost}, "rows": found.rows})
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

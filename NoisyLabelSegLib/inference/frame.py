@@ -34,6 +34,13 @@ class Frame:
     working: Grid
     padding: tuple[tuple[int, int], ...]
 
+    @property
+    def inside(self) -> Box:
+        """What of the crop's array is the image's, and no padding."""
+        lengths = self.working.size[::-1]
+        first, second, third = (slice(low, low + n) for (low, _), n in zip(self.padding, lengths, strict=True))
+        return first, second, third
+
     def bring(self, region: Region, *, linear: bool) -> NDArray[Any]:
         """Crop a region of the image as an array (slices, rows, columns); label maps are padded with 0."""
         crop = orient(self.grid.crop(self.box).image(region.cut(self.box)), self.permutation)
@@ -61,8 +68,7 @@ class Frame:
 
     def _restore(self, values: NDArray[Any]) -> sitk.Image:
         """An array of the crop as an image with the crop's voxels of the image's grid."""
-        inner = tuple(slice(low, size - high) for (low, high), size in zip(self.padding, values.shape, strict=True))
-        crop = self.working.image(values[inner])
+        crop = self.working.image(values[self.inside])
         grid = oriented(self.grid.crop(self.box), self.permutation)
         if not _same_lattice(self.working, grid):
             linear = np.issubdtype(values.dtype, np.floating)

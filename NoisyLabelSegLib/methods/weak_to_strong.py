@@ -27,12 +27,15 @@ class Arguments:
         temperatures: the logits are divided by it: fitted on validation data at export.
         mirror: axes of the network's input over whose flips predictions may be averaged.
         smallest_mm3: objects below this volume are taken for noise and left out; 0 keeps all.
+        one_object: what it knows hangs together, as the parts of a heart do: of all that is found, whatever it is, only
+            the largest connected object is kept.
         needs_region: it was trained on crops about what it knows and is of no use on a whole image.
     """
 
     temperatures: tuple[float, ...] = (1.0,)
     mirror: tuple[int, ...] = ()
     smallest_mm3: float = 0.0
+    one_object: bool = False
     needs_region: bool = False
 
     def __post_init__(self) -> None:
@@ -56,8 +59,22 @@ def without_small_objects(mask: NDArray[np.bool_], least_voxels: float) -> tuple
     """
     if least_voxels <= 1 or not mask.any():
         return mask, 0
-    objects = sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8)), True)
-    labels = sitk.GetArrayFromImage(objects)
-    sizes = np.bincount(labels.ravel())
+    labels, sizes = _objects(mask)
     small = (sizes < least_voxels) & (np.arange(len(sizes)) > 0)
     return mask & ~small[labels], int(small.sum())
+
+
+def largest_object(mask: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int]:
+    """Of a mask (K, J, I) its largest connected object (over faces, edges and corners), and how many others it had."""
+    if not mask.any():
+        return mask, 0
+    labels, sizes = _objects(mask)
+    kept: NDArray[np.bool_] = labels == sizes[1:].argmax() + 1
+    return kept, len(sizes) - 2
+
+
+def _objects(mask: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """The number of each voxel's object, and each object's voxels; the background is number 0."""
+    objects = sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8)), True)
+    labels = sitk.GetArrayFromImage(objects)
+    return labels, np.bincount(labels.ravel())

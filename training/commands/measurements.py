@@ -127,14 +127,16 @@ def _calibrate(options: argparse.Namespace) -> None:
 
 def _table(options: argparse.Namespace) -> None:
     from training import tables
+    from training.calibrate import Way
     from training.curves import write_curves
     from training.evaluate import write_figures
 
     table = tables.read_table(options.table)
     where = {"small": options.small, "data": options.data, "runs": options.runs}
     trainings = tables.trainings_of(table, options.table, options.row, **where)
+    way = Way(table.windows, table.one_object)
     rows = [
-        tables.Row(name, [tables.measured(training, options.split, windows=table.windows) for training in seeds])
+        tables.Row(name, [tables.measured(training, options.split, way) for training in seeds])
         for name, seeds in trainings.items()
     ]
     found = tables.figures(table, rows)

@@ -242,6 +242,7 @@ def load(
 ) -> Crop:
     """Crop a case as inference would, around its first mask; with ``whole`` as it would without one.
 
+    What is measured on a whole image is not measured on its padding, so that is left out where nothing is trained.
     With drawings the mask is what is drawn of structures, and in training it stands for the expert's, too.
     """
     image, *others = read_channels(case)
@@ -255,10 +256,10 @@ def load(
         grid = Grid.of(image)
         brought = (prepared.frame.bring(Region(grid.whole_box(), code), linear=False) for code in codes)
         crop = replace(crop, drawn=np.stack([*brought]))
-    if not strong or case.strong is None:
-        return crop
-    other = prepared.frame.bring(region_of(strong_of(case, image)), linear=True)
-    return replace(crop, strong=other[None])
+    if strong and case.strong is not None:
+        other = prepared.frame.bring(region_of(strong_of(case, image)), linear=True)
+        crop = replace(crop, strong=other[None])
+    return crop.cut((..., *prepared.frame.inside)) if whole and not training else crop
 
 
 def _masks(

@@ -178,6 +178,7 @@ def _through_windows(batch: Mapping[str, Tensor], parts: Parts, device: torch.de
 
     every = torch.cat(list(maps.values()), dim=1)
     size = parts.preprocessing.window
-    counted: Any = sliding_window_inference(every, size, 1, votes, mode="gaussian", sw_device=device, device="cpu")
+    how: dict[str, Any] = {"mode": "gaussian", "padding_mode": "replicate", "sw_device": device, "device": "cpu"}
+    counted: Any = sliding_window_inference(every, size, 1, votes, **how)
     labels: Tensor = counted.argmax(dim=1)
     return labels
