@@ -69,16 +69,13 @@ def _drawn(
     cases: Sequence[Case], share: float, seed: int, kinds: Sequence[Kind]
 ) -> dict[str, tuple[Kind | None, Case]]:
     """Of each case the kind of its noise, and whose labels it gets."""
-    order = np.random.default_rng(seed).permutation(len(cases))
-    pairs = round(share * len(cases) / 2) if "swaps" in kinds else 0
-    swapped, others = order[: 2 * pairs], order[2 * pairs :]
+    order = [cases[place] for place in np.random.default_rng(seed).permutation(len(cases)).tolist()]
+    swapped = 2 * round(share * len(cases) / 2) if "swaps" in kinds else 0
     found: dict[str, tuple[Kind | None, Case]] = {}
-    for one, other in zip(swapped, np.roll(swapped.reshape(-1, 2), 1, axis=1).ravel(), strict=True):
-        found[cases[one].id] = ("swaps", cases[other])
-    borders = [kind for kind in kinds if kind != "swaps"]
-    for place, one in enumerate(others):
-        found[cases[one].id] = (borders[place % len(borders)] if borders else None, cases[one])
-    return found
+    for one, other in zip(order[:swapped:2], order[1:swapped:2], strict=True):
+        found |= {one.id: ("swaps", other), other.id: ("swaps", one)}
+    borders: Sequence[Kind | None] = [kind for kind in kinds if kind != "swaps"] or [None]
+    return found | {case.id: (borders[n % len(borders)], case) for n, case in enumerate(order[swapped:])}
 
 
 def _noisy(case: Case, folder: Path, share: float, seed: int, kind: Kind | None, source: Case) -> Case:
