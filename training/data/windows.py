@@ -26,6 +26,7 @@ from torch.utils.data import Dataset, Sampler
 
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.grid import Grid
+from NoisyLabelSegLib.inference.frame import Frame
 from NoisyLabelSegLib.inference.preprocessing import Intensity, Preprocessing, prepare
 from NoisyLabelSegLib.regions import Region, region_of
 from training.data.cases import Case
@@ -244,6 +245,20 @@ def load(
 
     With drawings the mask is what is drawn of structures, and in training it stands for the expert's, too.
     """
+    return load_placed(case, preprocessing, starts, training=training, whole=whole, strong=strong, drawings=drawings)[0]
+
+
+def load_placed(
+    case: Case,
+    preprocessing: Preprocessing,
+    starts: Starts,
+    *,
+    training: bool,
+    whole: bool,
+    strong: bool,
+    drawings: Sequence[Strategy] = (),
+) -> tuple[Crop, Frame]:
+    """`load`, and where the crop lies in the case's image."""
     image, *others = read_channels(case)
     codes = read_drawings(case, image, drawings) if drawings else None
     expert, coarse = _masks(case, image, starts, codes, drawings, training=training)
@@ -255,10 +270,10 @@ def load(
         grid = Grid.of(image)
         brought = (prepared.frame.bring(Region(grid.whole_box(), code), linear=False) for code in codes)
         crop = replace(crop, drawn=np.stack([*brought]))
-    if not strong or case.strong is None:
-        return crop
-    other = prepared.frame.bring(region_of(strong_of(case, image)), linear=True)
-    return replace(crop, strong=other[None])
+    if strong and case.strong is not None:
+        other = prepared.frame.bring(region_of(strong_of(case, image)), linear=True)
+        crop = replace(crop, strong=other[None])
+    return crop, prepared.frame
 
 
 def _masks(
