@@ -110,7 +110,7 @@ def map_uncertainty_part(
     if given.labelled:
         score, regions = _suspects(branches, prepared, given, model, arguments)
         maps += (Map("suspect", "", score, 0, 1),)
-        suspects = tuple(_row(rank, region, given, part.grid) for rank, region in enumerate(regions[:MOST_SUSPECTS], 1))
+        suspects = tuple(suspect_rows(regions, dict(zip(given.values, given.names, strict=True)), part.grid))
         notes += _number_of(regions)
     notes += temperature_remarks(arguments.temperatures[0])
     settled = {"mirror": settings.mirror, "segments": list(settings.segments)}
@@ -241,8 +241,20 @@ def _suspects(
     return score, suspect_regions(score.values, own, other.values, threshold, spacing, start=start)
 
 
-def _row(rank: int, suspect: Suspect, given: _Structures, grid: Grid) -> dict[str, Any]:
-    names = {0: BACKGROUND, **dict(zip(given.values, given.names, strict=True))}
+def suspect_rows(regions: Sequence[Suspect], structures: Mapping[int, str], grid: Grid) -> Iterator[dict[str, Any]]:
+    """Yield the first regions as `result.Result.suspects`.
+
+    Args:
+        regions: in their order.
+        structures: names by their labels.
+        grid: the image's.
+    """
+    names = {0: BACKGROUND, **structures}
+    for rank, suspect in enumerate(regions[:MOST_SUSPECTS], 1):
+        yield _row(rank, suspect, names, grid)
+
+
+def _row(rank: int, suspect: Suspect, names: Mapping[int, str], grid: Grid) -> dict[str, Any]:
     left, back, up = grid.to_physical(suspect.centre).tolist()
     return {
         "rank": rank,

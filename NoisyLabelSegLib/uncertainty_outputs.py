@@ -149,8 +149,12 @@ def _write_suspects(suspects: Sequence[Mapping[str, Any]], path: Path) -> None:
     with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        for row in suspects:
-            given, suggested = harmless(row["given"]), harmless(row["suggested"])
-            place = (*row["index"], *(f"{value:.2f}" for value in row["ras_mm"]))
-            size = (row["voxels"], f"{row['volume_mm3']:.6g}")
-            writer.writerow([row["rank"], row["score"], given, suggested, *size, *place])
+        writer.writerows(map(suspect_cells, suspects))
+
+
+def suspect_cells(row: Mapping[str, Any]) -> list[Any]:
+    """A row of `result.Result.suspects` as cells of `COLUMNS`."""
+    given, suggested = harmless(row["given"]), harmless(row["suggested"])
+    place = (*row["index"], *(f"{value:.2f}" for value in row["ras_mm"]))
+    size = (row["voxels"], f"{row['volume_mm3']:.6g}")
+    return [row["rank"], row["score"], given, suggested, *size, *place]

@@ -1,7 +1,8 @@
-"""Planted label noise: as much as was asked for, at borders, in blobs; the same for a seed; the truth is kept."""
+"""Planted label noise: as much as was asked for, of known kinds; the same for a seed; the truth is kept."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from NoisyLabelSegLib.errors import InputError
+from training.__main__ import main
 from training.data.cases import read_dataset
-from training.data.label_noise import borders, plant, plant_dataset
+from training.data.label_noise import borders, plant, shift
+from training.data.noisy_sets import by_centre, plant_dataset
 
 
 def two_structures() -> np.ndarray:
@@ -77,3 +80,72 @@ def test_a_planted_data_set_is_noisy_in_training_alone_and_keeps_the_truth(tmp_p
 def test_an_impossible_share_is_refused(share: float, tmp_path: Path, tiny_dataset: Path) -> None:
     with pytest.raises(InputError, match="between 0 and 1"):
         plant_dataset(read_dataset(tiny_dataset / "tiny"), tmp_path, share, seed=0)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.4])
+@pytest.mark.parametrize("shape", [(24, 32, 32), (32, 32), (1, 64, 48)])
+def test_shifts_flip_as_much_of_the_border_as_was_asked_for(shape: tuple[int, ...], share: float) -> None:
+    labels = np.zeros(shape, np.uint8)
+    labels[tuple(slice(n // 4, n - n // 4) if n > 1 else slice(None) for n in shape)] = 2
+    noisy, border = shift(labels, share, np.random.default_rng(0)), borders(labels)
+    flipped = noisy != labels
+    assert np.mean(flipped[border]) == pytest.approx(share, abs=0.02)
+    pairs = {(int(a), int(b)) for a, b in zip(labels[flipped], noisy[flipped], strict=True)}
+    assert pairs == {(0, 2), (2, 0)} or (share < 0.1 and pairs <= {(0, 2), (2, 0)}), "it grows and shrinks"
+    assert np.array_equal(noisy, shift(labels, share, np.random.default_rng(0)))
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_labels_without_a_border_are_not_shifted(value: int) -> None:
+    labels = np.full((4, 8, 8), value, np.uint8)
+    assert np.array_equal(shift(labels, 0.2, np.random.default_rng(0)), labels)
+
+
+def test_the_kind_of_each_case_s_noise_is_written_down(tmp_path: Path, tiny_dataset: Path) -> None:
+    data = ["--data", str(tmp_path)]
+    (tmp_path / "tiny").symlink_to(tiny_dataset / "tiny")
+    kinds = ["--kinds", "blobs", "shifts", "swaps"]
+    assert main(["plant", "tiny", "--share", "0.3", *kinds, *data]) == 0
+    cases = read_dataset(tmp_path / "tiny_planted30_blobs+shifts+swaps").cases
+    assert sorted(case.noise for case in cases) == ["", "", "blobs", "blobs", "shifts", "shifts", "swaps", "swaps"]
+    for case in cases:
+        assert bool(case.noise) == (case.split == "train") == (case.clean is not None)
+    one, other = (case for case in cases if case.noise == "swaps")
+    for case, source in ((one, other), (other, one)):
+        labels, theirs = (sitk.GetArrayFromImage(sitk.ReadImage(str(p))) for p in (case.label, source.clean))
+        assert np.array_equal(labels, theirs)
+
+
+def test_cases_that_are_not_swapped_are_clean_where_there_is_no_other_kind(tmp_path: Path, tiny_dataset: Path) -> None:
+    plant_dataset(read_dataset(tiny_dataset / "tiny"), tmp_path, 0.3, 0, ["swaps"])
+    cases = read_dataset(tmp_path).part("train")
+    assert sorted(case.noise for case in cases) == ["", "", "", "", "swaps", "swaps"]
+    assert all((case.label == case.clean) == (not case.noise) for case in cases)
+
+
+def test_swapped_labels_of_another_grid_lie_about_the_same_middle() -> None:
+    small, large = np.zeros((4, 10, 10), np.uint8), np.zeros((8, 20, 30), np.uint8)
+    small[1:3, 2:8, 2:8] = 1
+    one, like = sitk.GetImageFromArray(small), sitk.GetImageFromArray(large)
+    one.SetSpacing((2, 2, 2))
+    one.SetOrigin((500, 0, 0))
+    like.SetDirection((-1, 0, 0, 0, 1, 0, 0, 0, 1))
+    like.SetOrigin((7, -3, 11))
+    found = sitk.GetArrayFromImage(by_centre(one, like))
+    expected = np.zeros_like(large)
+    expected[2:6, 4:16, 9:21] = 1
+    assert np.array_equal(found, expected)
+
+
+def test_more_than_can_be_shifted_is_refused(tmp_path: Path, tiny_dataset: Path) -> None:
+    with pytest.raises(InputError, match="at most 0.4"):
+        plant_dataset(read_dataset(tiny_dataset / "tiny"), tmp_path, 0.5, seed=0, kinds=["shifts"])
+
+
+def test_raters_consensus_is_kept_as_the_truth(tmp_path: Path, tiny_dataset: Path) -> None:
+    clean = read_dataset(tiny_dataset / "tiny")
+    cases = tuple(replace(case, label=None, raters=(case.label,) * 3) for case in clean.cases if case.label)
+    plant_dataset(replace(clean, cases=cases), tmp_path, 0.2, seed=0)
+    for case, before in zip(read_dataset(tmp_path).part("train"), clean.part("train"), strict=True):
+        truth, label = (sitk.GetArrayFromImage(sitk.ReadImage(str(p))) for p in (case.clean, before.label))
+        assert np.array_equal(truth, label)

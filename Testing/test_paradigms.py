@@ -269,3 +269,26 @@ def test_the_fuzzy_loss_is_equation_15_pixel_by_pixel() -> None:
     alignment = torch.tensor(3.0).double()
     literal = torch.stack([w * (x + 0.05 * alignment) for w, x in zip(omega.flatten(), losses.flatten(), strict=True)])
     assert fuzzy_loss(losses, omega, alignment).item() == pytest.approx(literal.mean().item())
+
+
+@pytest.mark.parametrize("by", ["virtual_step", "progress"])
+def test_dale_can_be_asked_without_learning(by: Any) -> None:
+    """What it is asked is what its step would use; network and optimiser stay."""
+    image, labels = example()
+    student, objective = Student(), objective_of(labels)
+    student.optimizer = torch.optim.Adam(student.network.parameters(), lr=0.1)
+    settings = DALESettings(partition=Partition(patch=4), alpha=0, confidence=ConfidenceSettings(by=by))
+    dale = DALE(settings, 2)
+    dale.step(student, objective, image, labels, Fabric())
+    before = {name: value.clone() for name, value in student.network.state_dict().items()}
+    first, again = (dale.trust(student, objective, image, labels, Fabric()) for _ in range(2))
+    assert torch.equal(first.gradient, again.gradient) and first.gradient.abs().max() > 0
+    assert all(torch.equal(value, before[name]) for name, value in student.network.state_dict().items())
+    assert {int(state["step"]) for state in student.optimizer.state_dict()["state"].values()} == {2}
+
+
+def test_dale_that_trusts_all_labels_alike_is_not_asked() -> None:
+    image, labels = example()
+    dale = DALE(DALESettings(confidence=ConfidenceSettings(by="none")), 2)
+    with pytest.raises(InputError, match="trusted alike"):
+        dale.trust(Student(), objective_of(labels), image, labels, Fabric())

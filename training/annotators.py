@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.report_pictures import GREY_LEVELS, encode_png, enlarge, grey_levels
 from NoisyLabelSegLib.uncertainty_pictures import overlaid
-from training.checkpoints import Run
+from training.checkpoints import Run, trained_state
 from training.data.cases import Split
 from training.evaluate import write_figures
 from training.recipes.image_alone import NO_MASK
@@ -91,7 +91,7 @@ def trained(run: Run) -> RefineSeg:
     recipe = run.experiment.make(run.parts)
     if not isinstance(recipe, RefineSeg) or not recipe.settings.matrices:
         raise InputError("Only the recipe 'refineseg' with settings.matrices learns how annotators err.")
-    state = torch.load(run.folder / "best.ckpt", map_location="cpu", weights_only=True)["network"]
+    state = trained_state(run)
     if state.keys() != recipe.network.state_dict().keys():
         raise InputError(f"When this was trained, others had drawn in '{run.parts.dataset.name}': train it anew.")
     recipe.network.load_state_dict(state)

@@ -55,6 +55,12 @@ def read_run(experiment: Experiment, parts: Parts, folder: Path) -> Run:
     return Run(experiment, parts, folder, state, hashlib.sha256(content).hexdigest()[:8])
 
 
+def trained_state(run: Run) -> dict[str, Tensor]:
+    """The best weights of all that was trained, with what is not deployed."""
+    state: dict[str, Tensor] = torch.load(run.folder / "best.ckpt", map_location="cpu", weights_only=True)["network"]
+    return state
+
+
 def simulated_starts(experiment: Experiment) -> CoarseSettings | None:
     """How the experiment makes the first mask of a case that has none."""
     starts = getattr(experiment.settings, "starts", None)

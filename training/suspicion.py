@@ -13,6 +13,7 @@ from rich.progress import track
 from scipy.stats import rankdata
 
 from NoisyLabelSegLib.errors import InputError
+from NoisyLabelSegLib.images import read_image
 from NoisyLabelSegLib.inference.model import Model
 from NoisyLabelSegLib.pipeline import map_uncertainty
 from NoisyLabelSegLib.suspects import Suspect
@@ -57,14 +58,19 @@ def suspected(model: Model, dataset: DataSet, limit: int = 0) -> list[Found]:
 
 def _found(model: Model, case: Case) -> Found:
     image, *channels = read_channels(case, model.description.channels)
-    given, clean = expert_labels(case, image), expert_labels(replace(case, label=case.clean), image)
-    labels, truth = sitk.GetArrayFromImage(given), sitk.GetArrayFromImage(clean)
+    given = expert_labels(case, image)
     result = map_uncertainty(image, as_segmentation(given, model), model, channels=channels)
     score = sitk.GetArrayFromImage(result.maps["suspect"])
+    return against_planted(case, sitk.GetArrayFromImage(given), score, result.regions)
+
+
+def against_planted(case: Case, labels: NDArray[Any], score: NDArray[Any], regions: Sequence[Suspect] = ()) -> Found:
+    """Compare with a case's planted noise."""
+    truth = sitk.GetArrayFromImage(expert_labels(replace(case, label=case.clean), read_image(case.image)))
     planted = labels != truth
-    shares = [float(planted[one.region.box][one.region.values].mean()) for one in result.regions]
+    shares = [float(planted[one.region.box][one.region.values].mean()) for one in regions]
     near = near_borders(labels) | near_borders(truth)
-    return Found(score, planted, near, list(zip(result.regions, shares, strict=True)))
+    return Found(score, planted, near, list(zip(regions, shares, strict=True)))
 
 
 def figures(found: Sequence[Found]) -> dict[str, Any]:
@@ -73,15 +79,24 @@ def figures(found: Sequence[Found]) -> dict[str, Any]:
     A region is right when more than half of its voxels were flipped.
     """
     ranked = sorted((pair for one in found for pair in one.regions), key=lambda pair: -pair[0].score)
-    by_case = [np.mean([share > 0.5 for _, share in one.regions[:FIRST]]) for one in found if one.regions]
+    by_case = [precision([share for _, share in one.regions]) for one in found if one.regions]
     return {
-        "auroc": auroc(*_joined(found, near=False)),
-        "auroc_near_borders": auroc(*_joined(found, near=True)),
-        "precision_first": float(np.mean([share > 0.5 for _, share in ranked[:FIRST]])) if ranked else float("nan"),
+        **aurocs(found),
+        "precision_first": precision([share for _, share in ranked]),
         "precision_first_by_case": float(np.mean(by_case)) if by_case else float("nan"),
         "regions_by_case": float(np.mean([len(one.regions) for one in found])),
         "planted_voxels": int(sum(one.planted.sum() for one in found)),
     }
+
+
+def aurocs(found: Sequence[Found]) -> dict[str, float]:
+    """Over all voxels, and over those near borders."""
+    return {"auroc": auroc(*_joined(found, near=False)), "auroc_near_borders": auroc(*_joined(found, near=True))}
+
+
+def precision(shares: Sequence[float]) -> float:
+    """How many of the first regions are right, by the shares of their voxels that were flipped."""
+    return float(np.mean([share > 0.5 for share in shares[:FIRST]])) if shares else float("nan")
 
 
 def _joined(found: Sequence[Found], *, near: bool) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -30,7 +30,14 @@ def add_commands(commands: Commands) -> None:
     prepare.set_defaults(command=_prepare)
 
     plant = _copies(commands, "plant", _plant, "with planted label noise", name="DATASET_plantedSHARE")
-    plant.add_argument("--share", type=float, required=True, help="of the labels' border voxels, 0 to 1")
+    plant.add_argument("--share", type=float, required=True, help="of border voxels, of swaps: of cases; 0 to 1")
+    plant.add_argument(
+        "--kinds",
+        nargs="+",
+        choices=("blobs", "shifts", "swaps"),
+        default=["blobs"],
+        help="blobs and shifts at borders, labels swapped between cases; a case has one of several (blobs)",
+    )
     plant.add_argument("--seed", type=int, default=0)
 
     weaken = _copies(commands, "weaken", _weaken, "with a simulated weak modality; its own images become strong")
@@ -88,8 +95,10 @@ def _copy(options: argparse.Namespace) -> None:
 def _default_name(options: argparse.Namespace) -> str:
     share = f"{100 * options.share:g}" if "share" in options else ""
     seed = f"_seed{options.seed}" if getattr(options, "seed", 0) else ""
+    kinds = getattr(options, "kinds", ["blobs"])
+    named = "" if kinds == ["blobs"] else f"_{'+'.join(kinds)}"
     name: str = options.default_name
-    return name.replace("DATASET", options.dataset).replace("SHARE", share) + seed
+    return name.replace("DATASET", options.dataset).replace("SHARE", share) + named + seed
 
 
 def _prepare(options: argparse.Namespace) -> None:
@@ -133,9 +142,9 @@ def _require_new(folder: Path) -> None:
 
 
 def _plant(dataset: DataSet, target: Path, options: argparse.Namespace) -> DataSet:
-    from training.data.label_noise import plant_dataset
+    from training.data.noisy_sets import plant_dataset
 
-    return plant_dataset(dataset, target, options.share, options.seed)
+    return plant_dataset(dataset, target, options.share, options.seed, options.kinds)
 
 
 def _weaken(dataset: DataSet, target: Path, options: argparse.Namespace) -> DataSet:

@@ -74,6 +74,7 @@ class Case:
         channels: the image's further channels, on the grid of the first.
         strong: an image in a stronger modality, there in training only, registered to `image` on any grid.
         drawings: what annotators drew.
+        noise: the kind of noise that was planted, see `training.data.noisy_sets`.
     """
 
     id: str
@@ -87,6 +88,7 @@ class Case:
     channels: tuple[Path, ...] = ()
     strong: Path | None = None
     drawings: tuple[Drawing, ...] = ()
+    noise: str = ""
 
     @property
     def has_expert(self) -> bool:
@@ -167,7 +169,7 @@ def write_dataset(folder: Path, dataset: DataSet) -> None:
             "coarse": text(case.coarse),
         }
         entry |= {"raters": [text(p) for p in case.raters] or None, "patient": case.patient, "split": case.split}
-        entry |= {"clean": text(case.clean), "strong": text(case.strong)}
+        entry |= {"clean": text(case.clean), "noise": case.noise or None, "strong": text(case.strong)}
         entry["drawings"] = [_kept({**vars(drawing), "path": text(drawing.path)}) for drawing in case.drawings] or None
         entries.append(_kept(entry))
     content = {
@@ -228,6 +230,7 @@ def _case(folder: Path, entry: Mapping[str, Any]) -> Case:
         channels=tuple(folder / channel for channel in channels),
         strong=resolve(entry.get("strong")),
         drawings=tuple(_drawing(folder, drawing) for drawing in entry.get("drawings", ())),
+        noise=entry.get("noise", ""),
     )
 
 

@@ -83,12 +83,41 @@ def grow(labels: Labels, radius: int) -> Labels:
 
 def blobs(labels: Labels, amplitude: float, rng: np.random.Generator) -> Labels:
     """Shift the border by a smooth random field of about ``amplitude`` voxels: blobs are added here, missed there."""
+    return border_field(labels, rng).shifted(amplitude)
+
+
+@dataclass(frozen=True)
+class BorderField:
+    """A smooth random field about a label map's outer border.
+
+    Attributes:
+        labels: of each voxel, its own or, in the background, the nearest structure's.
+        signed: distance to the border, voxels, negative inside.
+        noise: the field, of standard deviation 1.
+    """
+
+    labels: Labels
+    signed: NDArray[np.float64]
+    noise: NDArray[np.float64]
+
+    def shifted(self, amplitude: float) -> Labels:
+        """The label map whose border is shifted by the field, ``amplitude`` voxels where that is 1."""
+        return np.where(self.signed < amplitude * self.noise, self.labels, 0).astype(np.uint8)
+
+    @property
+    def flips_at(self) -> NDArray[np.float64]:
+        """The amplitude from which on a voxel is on the border's other side; infinity where it never is."""
+        towards = self.signed * self.noise > 0
+        return np.where(towards, np.nextafter(self.signed / np.where(towards, self.noise, 1), np.inf), np.inf)
+
+
+def border_field(labels: Labels, rng: np.random.Generator) -> BorderField:
+    """Make one."""
     foreground = labels > 0
     outside, nearest = ndimage.distance_transform_edt(~foreground, return_indices=True)
     signed = outside - ndimage.distance_transform_edt(foreground)
     noise = ndimage.gaussian_filter(rng.normal(size=labels.shape), sigma=3)
-    shifted = signed < amplitude * noise / (noise.std() + 1e-8)
-    return np.where(shifted, labels[tuple(nearest)], 0).astype(np.uint8)
+    return BorderField(labels[tuple(nearest)], signed, noise / (noise.std() + 1e-8))
 
 
 def drop_slices(labels: Labels, probability: float, rng: np.random.Generator) -> Labels:

@@ -1,24 +1,16 @@
-"""Planted label noise: blobs at borders flipped to the label on the other side, with the flipped voxels known."""
+"""Label noise to be planted, so that the flipped voxels are known; whole data sets of it are `noisy_sets`."""
 
 from __future__ import annotations
 
-import zlib
-from dataclasses import replace
-from pathlib import Path
-
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from NoisyLabelSegLib.errors import InputError
-from NoisyLabelSegLib.images import read_image
-from training.data.adapters.files import write_labels
-from training.data.cases import Case, DataSet, write_dataset
-from training.data.masks import expert_labels
+from training.data.coarse import border_field
 
 Labels = NDArray[np.uint8]
 LEAST_RADIUS, LARGEST_RADIUS = 1.5, 3.0  # Voxels.
+MOST_SHIFTED = 0.4
 
 
 def plant(labels: Labels, share: float, rng: np.random.Generator) -> Labels:
@@ -75,30 +67,19 @@ def _flip(noisy: Labels, labels: Labels, place: NDArray[np.intp], rng: np.random
     noisy[box][ball & (labels[box] == old)] = new
 
 
-def plant_dataset(dataset: DataSet, folder: Path, share: float, seed: int) -> DataSet:
-    """Write a data set whose training part has planted noise; validation and test parts stay clean.
+def shift(labels: Labels, share: float, rng: np.random.Generator) -> Labels:
+    """Shift the outer border by a smooth random field until about ``share`` of the border's voxels have another label.
 
-    A noisy case keeps its true label as `Case.clean`.
+    In some places structures grow, and what they gain has the nearest one's label; in others they shrink.
 
-    Raises:
-        InputError: a share outside of 0 to 1.
+    Args:
+        labels: label map of 2 or 3 dimensions.
+        share: 0 to `MOST_SHIFTED`, of the border's voxels: half of them lie where the border moves away from them.
+        rng: every random number comes from it.
     """
-    if not 0 < share < 1:
-        raise InputError(f"The share of flipped border voxels must lie between 0 and 1, not {share}.")
-    cases = [_planted(case, folder, share, seed) if case.split == "train" else case for case in dataset.cases]
-    noisy = replace(
-        dataset,
-        name=f"{dataset.name}, {100 * share:g} % planted noise",
-        cases=tuple(cases),
-        simulation={**dataset.simulation, "planted": share, "planted_seed": seed},
-    )
-    write_dataset(folder, noisy)
-    return noisy
-
-
-def _planted(case: Case, folder: Path, share: float, seed: int) -> Case:
-    image = read_image(case.image)
-    expert = expert_labels(case, image)
-    rng = np.random.default_rng((seed, zlib.crc32(case.id.encode())))
-    noisy = plant(sitk.GetArrayFromImage(expert).astype(np.uint8), share, rng)
-    return replace(case, label=write_labels(folder / "noisyTr" / f"{case.id}.nii.gz", noisy, expert), clean=case.label)
+    if not labels.any() or labels.all():
+        return labels.copy()
+    field = border_field(labels, rng)
+    needed = np.sort(field.flips_at[borders(labels)])
+    wanted = round(share * len(needed))
+    return field.shifted(float(needed[wanted - 1])) if wanted else labels.copy()

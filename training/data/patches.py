@@ -54,7 +54,7 @@ class Patches(Windows):
             strong=self.strong,
             drawings=self.drawings,
         )
-        return _OnDisk([partial(prepare, case) for case in cases])
+        return OnDisk([partial(prepare, case) for case in cases])
 
     def _samples(self, number: int) -> Sequence[int | None]:
         return super()._samples(number) if self.augmentation is None else [None] * self.augmentation.patches
@@ -64,11 +64,15 @@ class Patches(Windows):
         view: tuple[Any, ...] = (...,) if z is None else (..., z, slice(None), slice(None))
         if self.augmentation is not None:
             view = (..., *_place(crop, self.preprocessing.window, rng))
-        part = crop.cut(view)
-        strong = None if part.strong is None else part.strong.astype(np.float32)
-        drawn = None if part.drawn is None else np.array(part.drawn)
-        labels = (np.array(one) for one in (part.expert, part.coarse))
-        return Crop(part.voxels.astype(np.float32), *labels, strong=strong, drawn=drawn)
+        return in_memory(crop.cut(view))
+
+
+def in_memory(part: Crop) -> Crop:
+    """A part of a `Volume` as networks take it."""
+    strong = None if part.strong is None else part.strong.astype(np.float32)
+    drawn = None if part.drawn is None else np.array(part.drawn)
+    labels = (np.array(one) for one in (part.expert, part.coarse))
+    return Crop(part.voxels.astype(np.float32), *labels, strong=strong, drawn=drawn)
 
 
 def _place(volume: Volume, window: Sequence[int], rng: np.random.Generator) -> tuple[slice | int, ...]:
@@ -95,9 +99,14 @@ def _whole(
 ) -> Volume:
     wanted: dict[str, Any] = {"strong": strong is not None, "drawings": drawings}
     crop = load(case, preprocessing, starts, training=training, whole=True, **wanted)
+    return as_seen(crop, case.id, preprocessing, strong)
+
+
+def as_seen(crop: Crop, name: str, preprocessing: Preprocessing, strong: Intensity | None) -> Volume:
+    """A crop with the intensities that the network takes; labelled voxels are chosen by the case's name."""
     mapped = map_intensities(crop, preprocessing, strong)
     half = None if mapped.strong is None else mapped.strong.astype(np.float16)
-    places = _places(crop.expert, np.random.default_rng(zlib.crc32(case.id.encode())))
+    places = _places(crop.expert, np.random.default_rng(zlib.crc32(name.encode())))
     return Volume(mapped.voxels.astype(np.float16), crop.expert, crop.coarse, places, strong=half, drawn=crop.drawn)
 
 
@@ -110,7 +119,7 @@ def _places(labels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.i
     return np.concatenate(kept)
 
 
-class _OnDisk(Sequence[Volume]):
+class OnDisk(Sequence[Volume]):
     """Volumes, each made when it is first asked for and then mapped from a folder that is deleted in the end."""
 
     def __init__(self, makers: Sequence[Callable[[], Volume]]) -> None:

@@ -26,6 +26,7 @@ from torch.utils.data import Dataset, Sampler
 
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.grid import Grid
+from NoisyLabelSegLib.inference.frame import Frame
 from NoisyLabelSegLib.inference.preprocessing import Intensity, Preprocessing, prepare
 from NoisyLabelSegLib.regions import Region, region_of
 from training.data.cases import Case
@@ -245,6 +246,22 @@ def load(
     What is measured on a whole image is not measured on its padding, so that is left out where nothing is trained.
     With drawings the mask is what is drawn of structures, and in training it stands for the expert's, too.
     """
+    wanted: dict[str, Any] = {"strong": strong, "drawings": drawings}
+    crop, frame = load_placed(case, preprocessing, starts, training=training, whole=whole, **wanted)
+    return crop.cut((..., *frame.inside)) if whole and not training else crop
+
+
+def load_placed(
+    case: Case,
+    preprocessing: Preprocessing,
+    starts: Starts,
+    *,
+    training: bool,
+    whole: bool,
+    strong: bool,
+    drawings: Sequence[Strategy] = (),
+) -> tuple[Crop, Frame]:
+    """`load`, and where the crop lies in the case's image."""
     image, *others = read_channels(case)
     codes = read_drawings(case, image, drawings) if drawings else None
     expert, coarse = _masks(case, image, starts, codes, drawings, training=training)
@@ -259,7 +276,7 @@ def load(
     if strong and case.strong is not None:
         other = prepared.frame.bring(region_of(strong_of(case, image)), linear=True)
         crop = replace(crop, strong=other[None])
-    return crop.cut((..., *prepared.frame.inside)) if whole and not training else crop
+    return crop, prepared.frame
 
 
 def _masks(

@@ -16,7 +16,9 @@ Decisions where the paper is silent or needs reading:
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,6 +27,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from NoisyLabelSegLib.errors import InputError
 from training.paradigms.dale.alignment import Alignment
 from training.paradigms.dale.confidence import (
     Confidence,
@@ -93,8 +96,7 @@ class DALE:
         clear_loss = descend(learner, (masks.clear * before).mean(), fabric)
         after, features = self._forward(learner.network, objective, fuzzy)
         if self.settings.confidence.by == "virtual_step":
-            of_clear, of_fuzzy = _weighted(objective, clear, masks.clear), _weighted(objective, fuzzy, masks.fuzzy)
-            trust = self.confidence(learner, of_clear, of_fuzzy, labels, fabric)
+            trust = self._searched(learner, objective, image, labels, masks, fabric)
         else:
             trust = self._without_search(before, after)
         apart = self._apart(features, aim, masks, trust, labels)
@@ -107,6 +109,34 @@ class DALE:
             "apart": apart.detach(),
             "distrusted": (~trust.kept(self.settings.keep))[masks.fuzzy > 0].float().mean(),
         }
+
+    def trust(
+        self, learner: Learner, objective: Objective, image: Tensor, labels: Tensor, fabric: Fabric
+    ) -> Confidence:
+        """How far each label of a batch is trusted by the learner as it is, which learns nothing; see `step`.
+
+        Raises:
+            InputError: every label is trusted alike.
+        """
+        by = self.settings.confidence.by
+        if by == "none":
+            raise InputError("With paradigm.confidence.by: none every label is trusted alike: train with another one.")
+        masks = self.settings.partition(image, labels)
+        if by == "virtual_step":
+            return self._searched(learner, objective, image, labels, masks, fabric)
+        with _unlearnt(learner):
+            before = objective(learner.network, image)
+            descend(learner, (masks.clear * before).mean(), fabric)
+            with torch.no_grad():
+                after = objective(learner.network, image)
+        return self._without_search(before, after)
+
+    def _searched(
+        self, learner: Learner, objective: Objective, image: Tensor, labels: Tensor, masks: Masks, fabric: Fabric
+    ) -> Confidence:
+        """Omega of a virtual step."""
+        fuzzy, clear = (_weighted(objective, self._seen(image, mask), mask) for mask in masks)
+        return self.confidence(learner, clear, fuzzy, labels, fabric)
 
     def confidence(self, learner: Learner, clear: Set, fuzzy: Set, labels: Tensor, fabric: Fabric) -> Confidence:
         """How far each label of the fuzzy set is trusted, (8) to (11), at the learner's present weights."""
@@ -154,6 +184,17 @@ class DALE:
 
 def _weighted(objective: Objective, image: Tensor, mask: Tensor) -> Set:
     return lambda network: mask * objective(network, image)
+
+
+@contextmanager
+def _unlearnt(learner: Learner) -> Iterator[None]:
+    """Network and optimiser are as before in the end."""
+    network, optimizer = deepcopy(learner.network.state_dict()), deepcopy(learner.optimizer.state_dict())
+    try:
+        yield
+    finally:
+        learner.network.load_state_dict(network)
+        learner.optimizer.load_state_dict(optimizer)
 
 
 def fuzzy_loss(losses: Tensor, confidence: Tensor, alignment: Tensor, alpha: float = 0.05) -> Tensor:

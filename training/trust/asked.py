@@ -1,0 +1,138 @@
+"""Omega of whole cases, as a trained network finds it.
+
+Omega belongs to a batch and to the weights at that moment: it says whether a label agrees with the batch's clear
+regions. So a recipe is given the best weights and DALE is asked about one batch after the other, while nothing is
+learnt. Several passes with other batches are averaged, as are windows that overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from lightning_fabric import Fabric
+from rich.progress import track
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from NoisyLabelSegLib.errors import InputError
+from NoisyLabelSegLib.inference.preprocessing import Intensity
+from training.checkpoints import Run, trained_state
+from training.data.cases import Case, Split
+from training.data.drawings import Strategy
+from training.data.tiles import Tiles
+from training.data.windows import EpochSampler, Starts, Windows
+from training.paradigms.dale.confidence import Confidence
+from training.paradigms.dale.paradigm import DALE
+from training.paradigms.plain import Learner, Objective
+from training.recipes.parts import Parts
+from training.recipes.rerenet import ReReNetSettings
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What is known of a case's labels, on its image's grid, float32.
+
+    Attributes:
+        case: the case.
+        omega: how far each label is trusted, at least 0; 1 where no window saw the voxel.
+        gradient: dL / domega, in units of its root mean square over a batch; 0 where no window saw the voxel.
+    """
+
+    case: Case
+    omega: sitk.Image
+    gradient: sitk.Image
+
+
+@dataclass(frozen=True)
+class TiledParts(Parts):
+    """The same experiment, whose recipe has tiles of one part of the data set for its training data."""
+
+    split: Split = "train"
+
+    def windows(
+        self,
+        split: Split,
+        starts: Starts,
+        *,
+        augment: bool,
+        strong: Intensity | None = None,
+        drawings: Sequence[Strategy] = (),
+    ) -> Windows:
+        whole = bool(self.augmentation.patches)
+        return Tiles(self.cases(self.split), self.preprocessing, starts, self.seed, strong, whole=whole)
+
+
+class Asked:
+    """A paradigm that keeps what DALE thinks of each batch, and teaches nothing."""
+
+    def __init__(self, dale: DALE) -> None:
+        self.dale = dale
+        self.found: list[Confidence] = []
+
+    def step(
+        self, learner: Learner, objective: Objective, image: Tensor, labels: Tensor, fabric: Fabric
+    ) -> dict[str, Tensor]:
+        self.found.append(self.dale.trust(learner, objective, image, labels, fabric))
+        return {"loss": torch.zeros(())}
+
+
+def trust_of(run: Run, split: Split = "train", passes: int = 5, limit: int = 0) -> Iterator[Trust]:
+    """Yield what a run thinks of the labels of a part of its data set; the same for the same seed.
+
+    Args:
+        run: trained by the paradigm "dale".
+        split: the part.
+        passes: over all windows, each with other batches.
+        limit: takes this many cases; 0 takes all.
+
+    Raises:
+        InputError: the run was trained otherwise, or there are no cases or passes.
+    """
+    if passes < 1:
+        raise InputError("Labels are looked at in at least one pass: set --passes to 1 or more.")
+    recipe = _recipe(run, split, limit)
+    tiles: Tiles = recipe.training_data()
+    if not len(tiles):
+        raise InputError(f"The {split} part of '{run.parts.dataset.name}' is empty: choose another.")
+    # Omega, gradient and how many windows saw the voxel, of each crop.
+    sums = [np.zeros((3, *crop.expert.shape), np.float32) for crop in tiles.crops]
+    for number in track(range(passes), description="passes"):
+        for indices, found in _batches(run, recipe, tiles, number):
+            maps = torch.stack([found.weights, found.gradient, torch.ones_like(found.weights)], dim=1).cpu().numpy()
+            for index, values in zip(indices, maps, strict=True):
+                case, place = tiles.place(index)
+                inside: tuple[Any, ...] = (slice(None), *place)
+                sums[case][inside] += values.reshape(sums[case][inside].shape)
+    for number, (case, (omega, gradient, seen)) in enumerate(zip(recipe.parts.cases(split), sums, strict=True)):
+        yield Trust(case, tiles.restore(number, omega / seen, 1), tiles.restore(number, gradient / seen, 0))
+
+
+def _recipe(run: Run, split: Split, limit: int) -> Any:
+    """The trained recipe, whose steps ask DALE and nothing else."""
+    if isinstance(run.experiment.settings, ReReNetSettings):
+        raise InputError("ReReNet starts from a first mask and suggests no labels by itself: ask another recipe.")
+    values = {field.name: getattr(run.parts, field.name) for field in fields(Parts)}
+    recipe = run.experiment.make(TiledParts(**{**values, "limit": limit, "split": split}))
+    if not isinstance(dale := getattr(recipe, "paradigm", None), DALE):
+        raise InputError("Only what was trained with 'paradigm: dale' weighs its labels: train with it.")
+    recipe.network.load_state_dict(trained_state(run))
+    recipe.paradigm = Asked(dale)
+    return recipe
+
+
+def _batches(run: Run, recipe: Any, tiles: Tiles, number: int) -> Iterator[tuple[list[int], Confidence]]:
+    """One pass: the windows of each batch, and what is found of their labels."""
+    engine, seed = run.experiment.engine, run.parts.seed
+    fabric = Fabric(accelerator=engine.accelerator, devices=1, precision=engine.precision)
+    recipe.network.to(fabric.device).train()
+    loader = DataLoader(tiles, engine.batch_size, sampler=EpochSampler(len(tiles), seed, number))
+    with torch.random.fork_rng():
+        torch.manual_seed(int(np.random.default_rng((seed, number)).integers(2**31)))
+        for batch in loader:
+            recipe.step({name: values.to(fabric.device) for name, values in batch.items()}, number, fabric)
+            yield batch["index"].tolist(), recipe.paradigm.found.pop()
