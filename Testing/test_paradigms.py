@@ -17,12 +17,12 @@ from torch.utils.data import DataLoader
 from NoisyLabelSegLib.errors import InputError
 from training.__main__ import main
 from training.experiment import differences, parse_experiment, read_experiment
+from training.last_layer import LastLayer
 from training.losses.maps import cross_entropy_map
 from training.paradigms import PARADIGMS
 from training.paradigms.dale.confidence import Confidence, ConfidenceSettings
 from training.paradigms.dale.paradigm import DALE, DALESettings, Masked, fuzzy_loss
 from training.paradigms.dale.partition import Partition
-from training.paradigms.features import HeadInput
 from training.paradigms.plain import Plain
 from training.paradigms.small_loss import kept
 from training.trainings import Training
@@ -80,7 +80,7 @@ def test_a_setting_of_a_paradigm_can_be_overridden(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"paradigm": "dales"}, "'paradigm' must be one of plain, small_loss, dale"),
+        ({"paradigm": "dales"}, "'paradigm' must be one of plain, small_loss, co_teaching, meta_weight_net, dale"),
         ({"paradigm": "dale", "recipe": "refineseg"}, "does not learn from labels"),
         ({"paradigm": {"name": "dale", "alpha": -1}}, "a weight of at least 0"),
         ({"paradigm": {"name": "small_loss", "forget": 1}}, "a share"),
@@ -166,7 +166,7 @@ def test_both_steps_are_the_paper_s() -> None:
     image, labels = example()
     settings = DALESettings(partition=Partition(patch=4), alpha=0, confidence=ConfidenceSettings(by="none"))
     one, other = Student(), Student()
-    figures = DALE(settings, 2).step(one, objective_of(labels), image, labels, Fabric())
+    figures = DALE(settings, 2).step(one, objective_of(labels), image, {"expert": labels}, 0, Fabric())
     masks, losses = settings.partition(image, labels), []
     for mask in (masks.clear, masks.fuzzy):
         loss = (mask * cross_entropy_map(other.network(image), labels)).mean()
@@ -192,7 +192,7 @@ def test_images_are_masked_if_asked_for() -> None:
     for masked, whole in choices:
         seen.clear()
         settings = replace(plain, masks=masked)
-        DALE(settings, 2).step(Student(), objective, image, labels, Fabric())
+        DALE(settings, 2).step(Student(), objective, image, {"expert": labels}, 0, Fabric())
         masks = settings.partition(image, labels)
         assert all((one is image) == whole for one in seen)
         if not whole:
@@ -205,7 +205,7 @@ def test_flipped_labels_are_trusted_less() -> None:
     image, labels = example()
     student, settings = Student(), DALESettings(partition=Partition(patch=8))
     for _ in range(30):
-        Plain().step(student, objective_of(labels), image, labels, Fabric())
+        Plain().step(student, objective_of(labels), image, {"expert": labels}, 0, Fabric())
     masks = settings.partition(image, labels)
     noisy, rng = labels.clone(), torch.rand(labels.shape)
     # Only where the clear set does not look.
@@ -235,7 +235,7 @@ def test_weights_and_statistics_stay_while_confidence_is_found(tmp_path: Path, t
 
 def test_features_are_those_that_the_head_sees() -> None:
     network, (image, _) = Pixel(), example()
-    head = HeadInput(network, 2)
+    head = LastLayer(network, 2)
     with head.watched() as features:
         network(image)
     torch.testing.assert_close(features[0], network.body(image).tanh())
@@ -243,7 +243,7 @@ def test_features_are_those_that_the_head_sees() -> None:
         pass
     assert nothing == []
     with pytest.raises(InputError, match="set paradigm.alpha to 0"):
-        HeadInput(network, 3)
+        LastLayer(network, 3)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from training.__main__ import main
 from training.annotators import _counted, _pairs, _told, expected_at_start
 from training.data.cases import read_dataset, write_dataset
 from training.data.drawings import Strategy
-from training.recipes.last_layer import last_layer
+from training.last_layer import LastLayer
 from training.recipes.pseudo_labels import PseudoLabels, pseudo_labels
 from training.recipes.refineseg import Annotated, RefineSeg
 from training.trainings import Training
@@ -226,7 +226,7 @@ def test_a_value_that_is_no_class_and_a_class_that_nothing_teaches_are_refused(d
 def test_looking_for_the_last_layer_leaves_the_network_as_it_was() -> None:
     network = build("unet", spatial_dims=2, in_channels=1, out_channels=2, features=[4] * 6, norm="batch").train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    last_layer(network, torch.zeros(1, 1, 32, 32))
+    LastLayer(network, 2).of(torch.zeros(1, 1, 32, 32))
     assert network.training
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
@@ -301,7 +301,7 @@ def test_the_last_layer_is_found_in_any_network(name: str, arguments: dict[str, 
         pytest.importorskip("dynamic_network_architectures.architectures.unet")
     network = build(name, spatial_dims=2, in_channels=1, out_channels=3, **arguments).eval()
     image = torch.randn(1, 1, 32, 32)
-    layer = last_layer(network, image)
+    layer = LastLayer(network, 3).of(image)
     seen: list[Tensor] = []
     layer.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     with torch.no_grad():
@@ -373,7 +373,7 @@ def test_validation_by_drawings_minds_what_is_found_wrongly(desk: Path) -> None:
     bare = tuple(replace(case, label=None, coarse=None) for case in dataset.cases)
     write_dataset(desk / "data" / "coarse", replace(dataset, cases=bare))
     recipe = recipe_of(desk)
-    last = last_layer(recipe._annotated.network, torch.zeros(1, 1, 32, 32))
+    last = recipe._annotated.last.of(torch.zeros(1, 1, 32, 32))
     torch.nn.init.zeros_(last.weight)
     for bias in ((0.0, 9.0), (9.0, 0.0)):
         last.bias.data.copy_(torch.tensor(bias))

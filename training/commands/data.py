@@ -32,6 +32,7 @@ def add_commands(commands: Commands) -> None:
     plant = _copies(commands, "plant", _plant, "with planted label noise", name="DATASET_plantedSHARE")
     plant.add_argument("--share", type=float, required=True, help="of the labels' border voxels, 0 to 1")
     plant.add_argument("--seed", type=int, default=0)
+    plant.add_argument("--verified", type=float, default=0.0, help="share of the cases that stay right and say so (0)")
 
     weaken = _copies(commands, "weaken", _weaken, "with a simulated weak modality; its own images become strong")
     weaken.add_argument("--dose", type=float, default=math.inf, help="photons of a ray before the body (no noise)")
@@ -134,7 +135,7 @@ def _require_new(folder: Path) -> None:
 def _plant(dataset: DataSet, target: Path, options: argparse.Namespace) -> DataSet:
     from training.data.label_noise import plant_dataset
 
-    return plant_dataset(dataset, target, options.share, options.seed)
+    return plant_dataset(dataset, target, options.share, options.seed, options.verified)
 
 
 def _weaken(dataset: DataSet, target: Path, options: argparse.Namespace) -> DataSet:

@@ -4,7 +4,8 @@ Read as they are: MSD (``"training": [{"image": ..., "label": ...}]``) and nnU-N
 ``file_ending``, ``imagesTr/<case>_0000.<ending>``, ``labelsTr/<case>.<ending>``). An entry's ``image`` may be a list:
 one file a channel. Each entry may also hold ``coarse`` (a non-expert mask), ``raters`` (a list of masks of equal
 standing), ``strong`` (an image in a stronger modality, registered to ``image``), ``drawings`` (what annotators drew,
-see `Drawing`), ``patient`` and ``split`` ("train", "val" or "test").
+see `Drawing`), ``patient``, ``split`` ("train", "val" or "test") and ``verified`` (true: the label is known to be
+right).
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ class Case:
         channels: the image's further channels, on the grid of the first.
         strong: an image in a stronger modality, there in training only, registered to `image` on any grid.
         drawings: what annotators drew.
+        verified: whether the label is known to be right.
     """
 
     id: str
@@ -87,6 +89,7 @@ class Case:
     channels: tuple[Path, ...] = ()
     strong: Path | None = None
     drawings: tuple[Drawing, ...] = ()
+    verified: bool = False
 
     @property
     def has_expert(self) -> bool:
@@ -167,7 +170,7 @@ def write_dataset(folder: Path, dataset: DataSet) -> None:
             "coarse": text(case.coarse),
         }
         entry |= {"raters": [text(p) for p in case.raters] or None, "patient": case.patient, "split": case.split}
-        entry |= {"clean": text(case.clean), "strong": text(case.strong)}
+        entry |= {"clean": text(case.clean), "strong": text(case.strong), "verified": case.verified or None}
         entry["drawings"] = [_kept({**vars(drawing), "path": text(drawing.path)}) for drawing in case.drawings] or None
         entries.append(_kept(entry))
     content = {
@@ -228,6 +231,7 @@ def _case(folder: Path, entry: Mapping[str, Any]) -> Case:
         channels=tuple(folder / channel for channel in channels),
         strong=resolve(entry.get("strong")),
         drawings=tuple(_drawing(folder, drawing) for drawing in entry.get("drawings", ())),
+        verified=bool(entry.get("verified", False)),
     )
 
 

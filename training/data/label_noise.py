@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -75,17 +76,28 @@ def _flip(noisy: Labels, labels: Labels, place: NDArray[np.intp], rng: np.random
     noisy[box][ball & (labels[box] == old)] = new
 
 
-def plant_dataset(dataset: DataSet, folder: Path, share: float, seed: int) -> DataSet:
+def plant_dataset(dataset: DataSet, folder: Path, share: float, seed: int, verified: float = 0) -> DataSet:
     """Write a data set whose training part has planted noise; validation and test parts stay clean.
 
-    A noisy case keeps its true label as `Case.clean`.
+    A noisy case keeps its true label as `Case.clean`. A share of the training cases, ``verified``, is left as it is and
+    marked as `Case.verified`.
 
     Raises:
         InputError: a share outside of 0 to 1.
     """
     if not 0 < share < 1:
         raise InputError(f"The share of flipped border voxels must lie between 0 and 1, not {share}.")
-    cases = [_planted(case, folder, share, seed) if case.split == "train" else case for case in dataset.cases]
+    if not 0 <= verified < 1:
+        raise InputError(f"The share of verified cases must be at least 0 and below 1, not {verified}.")
+    checked = _chosen([case.id for case in dataset.part("train")], verified, seed)
+    cases = [
+        replace(case, verified=True)
+        if case.id in checked
+        else _planted(case, folder, share, seed)
+        if case.split == "train"
+        else case
+        for case in dataset.cases
+    ]
     noisy = replace(
         dataset,
         name=f"{dataset.name}, {100 * share:g} % planted noise",
@@ -94,6 +106,12 @@ def plant_dataset(dataset: DataSet, folder: Path, share: float, seed: int) -> Da
     )
     write_dataset(folder, noisy)
     return noisy
+
+
+def _chosen(ids: list[str], share: float, seed: int) -> set[str]:
+    """A share of the cases at random, one at least of any share."""
+    order = np.random.default_rng((seed, len(ids))).permutation(sorted(ids))
+    return set(order[: math.ceil(share * len(ids))].tolist())
 
 
 def _planted(case: Case, folder: Path, share: float, seed: int) -> Case:

@@ -31,6 +31,7 @@ Decisions where the paper is silent or needs reading:
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -232,6 +233,14 @@ def _central_difference(losses: Losses, parameters: Parameters, direction: Param
     with torch.autocast(length.device.type, enabled=False):
         ahead, behind = (losses({n: p + s * h * direction[n] for n, p in parameters.items()}) for s in (1, -1))
     return (ahead - behind) / (2 * h)
+
+
+def derivative_of(losses: Losses, parameters: Parameters) -> Derivative:
+    """How slopes are to be found, which is said where it is not the exact way."""
+    if forward_mode_works(losses, parameters):
+        return "forward"
+    print("This network has no forward-mode derivative: labels are weighed by differences.", file=sys.stderr)
+    return "difference"
 
 
 def forward_mode_works(losses: Losses, parameters: Parameters) -> bool:

@@ -15,8 +15,7 @@ Decisions where the paper is silent or needs reading:
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,23 +24,21 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from training.last_layer import LastLayer
 from training.paradigms.dale.alignment import Alignment
 from training.paradigms.dale.confidence import (
     Confidence,
     ConfidenceSettings,
     Derivative,
     Keep,
-    Losses,
-    Parameters,
     confidence_of_progress,
+    derivative_of,
     find_confidence,
-    forward_mode_works,
     losses_of,
     parameters_of,
 )
 from training.paradigms.dale.partition import Masks, Partition
-from training.paradigms.features import HeadInput
-from training.paradigms.plain import Learner, Objective, descend
+from training.paradigms.plain import Learner, Objective, Paradigm, descend
 from training.wrapping import unwrapped
 
 Masked = Literal["images", "losses"]
@@ -76,17 +73,24 @@ class DALESettings:
             raise ValueError("paradigm.confidence.by: progress compares losses of the same image: set masks to losses")
 
 
-class DALE:
+class DALE(Paradigm):
     """See the module's text."""
 
     def __init__(self, settings: DALESettings, classes: int) -> None:
         self.settings, self.classes = settings, classes
         self.derivative: Derivative | None = None
-        self.head: HeadInput | None = None
+        self.last: LastLayer | None = None
 
     def step(
-        self, learner: Learner, objective: Objective, image: Tensor, labels: Tensor, fabric: Fabric
+        self,
+        learner: Learner,
+        objective: Objective,
+        image: Tensor,
+        batch: Mapping[str, Tensor],
+        epoch: int,
+        fabric: Fabric,
     ) -> dict[str, Tensor]:
+        labels = batch["expert"]
         masks = self.settings.partition(image, labels)
         fuzzy, clear = (self._seen(image, mask) for mask in masks)
         before, aim = self._forward(learner.network, objective, clear)
@@ -115,7 +119,7 @@ class DALE:
         start = torch.ones(labels.shape, device=labels.device)
         with fabric.autocast():
             of_fuzzy, of_clear = losses_of(network, fuzzy), losses_of(network, clear)
-            self.derivative = self.derivative or _derivative(of_fuzzy, parameters)
+            self.derivative = self.derivative or derivative_of(of_fuzzy, parameters)
             return find_confidence(
                 parameters, of_fuzzy, of_clear, start, rate, self.settings.confidence, self.derivative
             )
@@ -135,8 +139,8 @@ class DALE:
         """Losses, and the features that they come from where L_W asks for them."""
         if not self.settings.alpha:
             return objective(network, image), None
-        self.head = self.head or HeadInput(network, self.classes)
-        with self.head.watched() as features:
+        self.last = self.last or LastLayer(network, self.classes)
+        with self.last.watched() as features:
             found = objective(network, image)
         return found, features[0]
 
@@ -166,14 +170,6 @@ def fuzzy_loss(losses: Tensor, confidence: Tensor, alignment: Tensor, alpha: flo
         alpha: its weight (paper: 0.05).
     """
     return (confidence * losses).mean() + alpha * confidence.mean() * alignment
-
-
-def _derivative(losses: Losses, parameters: Parameters) -> Derivative:
-    """How slopes are found, which is said where it is not the exact way."""
-    if forward_mode_works(losses, parameters):
-        return "forward"
-    print("DALE: this network has no forward-mode derivative; confidence is found by differences.", file=sys.stderr)
-    return "difference"
 
 
 def _sampled(values: Tensor, size: torch.Size) -> Tensor:
