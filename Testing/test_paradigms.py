@@ -11,13 +11,12 @@ import pytest
 import torch
 import yaml
 from lightning_fabric import Fabric
+from tiny_trainings import EXPERIMENT, first_batch, recipe_of, training
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from NoisyLabelSegLib.errors import InputError
 from training.__main__ import main
 from training.experiment import differences, parse_experiment, read_experiment
-from training.last_layer import LastLayer
 from training.losses.maps import cross_entropy_map
 from training.paradigms import PARADIGMS
 from training.paradigms.dale.confidence import Confidence, ConfidenceSettings
@@ -25,36 +24,10 @@ from training.paradigms.dale.paradigm import DALE, DALESettings, Masked, fuzzy_l
 from training.paradigms.dale.partition import Partition
 from training.paradigms.plain import Plain
 from training.paradigms.small_loss import kept
-from training.trainings import Training
 
-EXPERIMENT: dict[str, Any] = {
-    "recipe": "supervised",
-    "data": "tiny",
-    "preprocessing": {"dimensions": 2, "window": [32, 32], "margin": 0, "intensity": {"rule": "z-score"}},
-    "augmentation": {"jitter": 0, "affine": 0},
-    "network": {"name": "unet", "arguments": {"features": [4, 4, 4, 4, 4, 4]}},
-    "optimizer": {"name": "Adam", "learning_rate": 0.01},
-    "engine": {"epochs": 2, "batch_size": 8, "accelerator": "cpu", "devices": 1, "threads": 1},
-}
 PATCH = "paradigm.partition.patch=8"
 UMAMBA = "network={name: affinity_umamba, arguments: {features: [4, 8], mamba_from: 1, state: 2, pne: [3]}}"
 IN_3D = ["preprocessing.dimensions=3", "preprocessing.window=[16, 32, 32]", "engine.batch_size=2"]
-
-
-def training(folder: Path, data: Path, *overrides: str, **values: Any) -> Training:
-    (folder / "one.yaml").write_text(yaml.safe_dump({**EXPERIMENT, **values}), encoding="utf-8")
-    return Training(folder / "one.yaml", False, overrides, 0, data, folder / "runs")
-
-
-def recipe_of(folder: Path, data: Path, *overrides: str) -> Any:
-    one = training(folder, data, *overrides)
-    experiment = one.experiment()
-    return experiment.make(experiment.parts(one.data, 0, 0, one.runs))
-
-
-def first_batch(recipe: Any, size: int = 8) -> dict[str, Tensor]:
-    batch: dict[str, Tensor] = next(iter(DataLoader(recipe.training_data(), batch_size=size)))
-    return batch
 
 
 @pytest.mark.parametrize(
@@ -84,6 +57,8 @@ def test_a_setting_of_a_paradigm_can_be_overridden(tmp_path: Path) -> None:
         ({"paradigm": "dale", "recipe": "refineseg"}, "does not learn from labels"),
         ({"paradigm": {"name": "dale", "alpha": -1}}, "a weight of at least 0"),
         ({"paradigm": {"name": "small_loss", "forget": 1}}, "a share"),
+        ({"paradigm": {"name": "co_teaching", "warm_up": -1}}, "warm_up at least 0"),
+        ({"paradigm": {"name": "meta_weight_net", "rate": 0}}, "rate above 0"),
         ({"paradigm": {"name": "dale", "masks": "images", "confidence": {"by": "progress"}}}, "set masks to losses"),
         ({"paradigm": {"name": "dale", "forget": 0.1}}, "forget"),
     ],
@@ -109,11 +84,19 @@ def test_what_a_paradigm_does_not_know_is_said(tmp_path: Path, given: dict[str, 
         ["paradigm=dale", PATCH, "paradigm.masks=images", "recipe=rerenet", "settings={stages: 2}"],
         ["paradigm=dale", PATCH, "recipe=affinity_umamba", UMAMBA],
         ["paradigm=small_loss", "paradigm.forget=0.1"],
+        ["paradigm={name: co_teaching, forget: 0.1, warm_up: 0}"],
+        ["paradigm=co_teaching", *IN_3D],
+        ["paradigm=co_teaching", "recipe=rerenet", "settings={stages: 2}"],
+        ["paradigm=co_teaching", "recipe=affinity_umamba", UMAMBA],
+        ["paradigm=meta_weight_net", PATCH],
+        ["paradigm=meta_weight_net", PATCH, *IN_3D],
+        ["paradigm=meta_weight_net", PATCH, "recipe=rerenet", "settings={stages: 2}"],
+        ["paradigm=meta_weight_net", PATCH, "recipe=affinity_umamba", UMAMBA],
         ["settings.loss=generalised_cross_entropy"],
     ],
 )
 def test_every_recipe_learns_by_every_paradigm(tmp_path: Path, tiny_dataset: Path, change: list[str]) -> None:
-    recipe = recipe_of(tmp_path, tiny_dataset, *change)
+    recipe = recipe_of(training(tmp_path, tiny_dataset, *change))
     recipe.network.train()
     batch, steps = first_batch(recipe, 2 if IN_3D[0] in change else 8), 10
     losses = [{k: float(v) for k, v in recipe.step(batch, 0, Fabric()).items()} for _ in range(steps)]
@@ -220,7 +203,7 @@ def test_flipped_labels_are_trusted_less() -> None:
 
 
 def test_weights_and_statistics_stay_while_confidence_is_found(tmp_path: Path, tiny_dataset: Path) -> None:
-    recipe = recipe_of(tmp_path, tiny_dataset, "paradigm=dale", PATCH)
+    recipe = recipe_of(training(tmp_path, tiny_dataset, "paradigm=dale", PATCH))
     recipe.network.train()
     batch = first_batch(recipe)
     before = {name: value.clone() for name, value in recipe.network.state_dict().items()}
@@ -231,19 +214,6 @@ def test_weights_and_statistics_stay_while_confidence_is_found(tmp_path: Path, t
     found = recipe.paradigm.confidence(recipe, losses, losses, batch["expert"], Fabric())
     assert isinstance(found, Confidence) and recipe.paradigm.derivative == "forward"
     assert all(torch.equal(value, before[name]) for name, value in recipe.network.state_dict().items())
-
-
-def test_features_are_those_that_the_head_sees() -> None:
-    network, (image, _) = Pixel(), example()
-    head = LastLayer(network, 2)
-    with head.watched() as features:
-        network(image)
-    torch.testing.assert_close(features[0], network.body(image).tanh())
-    with head.watched() as nothing:
-        pass
-    assert nothing == []
-    with pytest.raises(InputError, match="set paradigm.alpha to 0"):
-        LastLayer(network, 3)
 
 
 @pytest.mark.parametrize(

@@ -25,12 +25,13 @@ class LastLayer:
 
     def __init__(self, network: nn.Module, classes: int) -> None:
         self.network, self._watching = network, False
-        self._kept: tuple[Any, Tensor] | None = None
+        self._layer: nn.Module | None = None
+        self._kept: Tensor | None = None
         layers = [m for m in network.modules() if isinstance(m, (nn.Conv2d, nn.Conv3d)) and m.out_channels == classes]
         if not layers:
             raise InputError(
-                "The network has no convolution onto classes, whose input is asked for: choose another network.name, or "
-                "by DALE set paradigm.alpha to 0."
+                "The network has no convolution onto classes, whose input is asked for: choose another network.name, "
+                "or, by DALE, set paradigm.alpha to 0."
             )
         for layer in layers:
             layer.register_forward_pre_hook(self._keep)
@@ -42,7 +43,7 @@ class LastLayer:
         self._watching = True
         try:
             yield found
-            found += [] if self._kept is None else [self._kept[1]]
+            found += [] if self._kept is None else [self._kept]
         finally:
             self._watching, self._kept = False, None
 
@@ -54,18 +55,13 @@ class LastLayer:
             InputError: the network ends in something else.
         """
         training = self.network.training
-        self._watching = True
-        logits = self.network.eval()(image)
-        self._watching = False
+        with self.watched() as features:
+            logits = self.network.eval()(image)
         self.network.train(training)
-        if self._kept is not None:
-            layer, features = self._kept
-            self._kept = None
-            if torch.equal(layer(features), logits):
-                return layer
+        if features and self._layer is not None and torch.equal(self._layer(features[0]), logits):
+            return self._layer
         raise InputError("RefineSeg needs a network whose last layer is a convolution: choose another network.name.")
 
     def _keep(self, layer: nn.Module, given: tuple[Any, ...]) -> None:
         if self._watching:
-            self._kept = layer, given[0]
-
+            self._layer, self._kept = layer, given[0]

@@ -105,10 +105,11 @@ class Crop:
 class Windows(Dataset[dict[str, torch.Tensor]]):
     """Samples ``image`` (CHW[D]), ``expert`` and ``start`` (HW[D], int64) for training or validation.
 
-    Each also holds its ``index``, by which `names_of` tells the cases of a batch, and ``verified``, bool. With a strong modality a sample has
-    ``strong`` (1HW[D]), which lies and moves as ``image`` does but has intensities, and variations of them, of its own,
-    and ``paired``, bool: a case without a strong image has zeros and False. All else is as it is without one. With
-    strategies of drawing a sample has ``drawn`` (RHW[D], int64), see `training.data.drawings`.
+    Each also holds its ``index``, by which `names_of` tells the cases of a batch, and ``verified``, bool, see `Case`.
+    With a strong modality a sample has ``strong`` (1HW[D]), which lies and moves as ``image`` does but has intensities,
+    and variations of them, of its own, and ``paired``, bool: a case without a strong image has zeros and False. All
+    else is as it is without one. With strategies of drawing a sample has ``drawn`` (RHW[D], int64), see
+    `training.data.drawings`.
 
     Args:
         cases: the cases, each with a label and, unless masks are simulated, a coarse mask.

@@ -8,10 +8,10 @@ of `dale.confidence`, exact by one pass in forward mode; by the chain rule that 
 
 Decisions:
 
-- ``meta: clear`` takes for right what DALE takes for clear, softly: 1 - m of `dale.partition`. It needs no other data than the
-  other paradigms have, and differs from DALE in how a weight is found alone. ``verified`` is the paper's: cases of the
-  training part whose labels are known to be right (`Case.verified`). To know which they are is more than the others
-  know; that their labels are right helps all alike, as long as all train on the same data set.
+- ``meta: clear`` takes for right what DALE takes for clear, softly: 1 - m of `dale.partition`. It needs no other data
+  than the other paradigms have, and differs from DALE in how a weight is found alone. ``verified`` is the paper's:
+  cases of the training part whose labels are known to be right (`Case.verified`). To know which they are is more than
+  the others know; that their labels are right helps all alike, as long as all train on the same data set.
 - The meta part is that of the batch, so that any loss and recipe can be used; a batch without verified cases teaches
   the weighing network nothing. Meta pixels are learnt from with weight 1, and have no part in the virtual step: they
   would vouch for themselves.
@@ -82,9 +82,9 @@ class Weigher(nn.Module):
 
     def forward(self, losses: Tensor) -> Tensor:
         with torch.autocast(losses.device.type, enabled=False):
-            seen = losses.clamp(min=0).log1p().view(-1, 1)
+            seen = losses.clamp(min=0).log1p().view(-1, 1).to(next(self.parameters()).dtype)
             parts = [checkpoint(self.layers, part, use_reentrant=False) for part in seen.split(CHUNK)]
-            return torch.cat(parts).view(losses.shape)
+            return torch.cat(parts).view(losses.shape).to(losses.dtype)
 
 
 class MetaWeightNet(Paradigm):

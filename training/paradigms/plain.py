@@ -51,6 +51,7 @@ class Paradigm(Protocol):
         Raises:
             InputError: it cannot learn in this way.
         """
+        return
 
     def step(
         self,
