@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -106,3 +107,16 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cases.append(Case(**{**vars(case), "split": "train" if number < 6 else "val"}))
     write_dataset(target, DataSet("tiny", {1: "lesion"}, tuple(cases), "CC0-1.0"))
     return folder
+
+
+@pytest.fixture
+def drawn_desk(tmp_path: Path, tiny_dataset: Path) -> Path:
+    """A folder with the experiment `tiny_trainings.from_drawings` and its data set of drawings."""
+    from tiny_trainings import from_drawings
+
+    from training.__main__ import main
+
+    shutil.copytree(tiny_dataset / "tiny", tmp_path / "data" / "tiny")
+    assert main(["draw", "tiny", "--name", "coarse", "--inside", "1", "--data", str(tmp_path / "data")]) == 0
+    from_drawings(tmp_path)
+    return tmp_path

@@ -120,13 +120,24 @@ def test_one_step_of_adam_is_hardly_more_than_a_sign_and_descent_keeps_proportio
     fuzzy, clear, weights = two_sets(network, 2)
     ones, parameters = torch.ones_like(weights), parameters_of(network)
     adam, descent = (
-        find_confidence(parameters, fuzzy, clear, ones, RATE, ConfidenceSettings(update=update))
+        find_confidence(parameters, fuzzy, clear, ones, RATE, ConfidenceSettings("virtual_step", update=update))
         for update in ("adam", "descent")
     )
     expected = confidence_gradient_reference(parameters, fuzzy, clear, ones, RATE)
     torch.testing.assert_close(adam.weights, 1 - 0.1 * expected.sign(), atol=1e-4, rtol=0)
     torch.testing.assert_close(descent.weights, 1 - 0.1 * expected / expected.square().mean().sqrt())
     assert torch.equal(adam.gradient, descent.gradient)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_both_gradients_at_theta_are_a_virtual_step_of_no_length(steps: int) -> None:
+    network = small_network(2, "batch").train()
+    fuzzy, clear, weights = two_sets(network, 2)
+    given = parameters_of(network), fuzzy, clear, torch.ones_like(weights)
+    virtual = find_confidence(*given, 1e-9, ConfidenceSettings("virtual_step", steps))
+    at_once = find_confidence(*given, 1e-9, ConfidenceSettings("gradients", steps))
+    torch.testing.assert_close(virtual.gradient, at_once.gradient, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(virtual.weights, at_once.weights, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("update", ["adam", "descent"])
@@ -164,7 +175,9 @@ def test_wrong_labels_among_right_ones_lose_confidence() -> None:
     below[:, 8:] = 1
     network = nn.Conv2d(1, 2, 1).double()
     fuzzy, clear = (weighed(network, image, labels, mask, "cross_entropy") for mask in (below, 1 - below))
-    found = find_confidence(parameters_of(network), fuzzy, clear, torch.ones_like(below), RATE)
+    found = find_confidence(
+        parameters_of(network), fuzzy, clear, torch.ones_like(below), RATE, ConfidenceSettings(update="adam")
+    )
     fuzzy_half = below > 0
     assert found.weights[flipped].mean() < 0.95 < 1.05 < found.weights[fuzzy_half & ~flipped].mean()
     assert (found.weights[~fuzzy_half] == 1).all()

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tiny_trainings import KEEP_RANKS, run_script
 
 from training.__main__ import main
 from training.recipes.rerenet import ReReNet
 
-ROOT = Path(__file__).parents[1]
 TEXT = """\
 recipe: rerenet
 data: tiny
@@ -59,19 +57,6 @@ ReReNet.step = diverging
 from training.__main__ import main
 sys.exit(main())
 """
-KEEP_RANKS = """\
-import sys, torch
-from training.engine import Engine
-run = Engine.run
-def kept(self):
-    best = run(self)
-    state = {name: p.detach() for name, p in self.recipe.network.named_parameters()}
-    torch.save({"best": best, "parameters": state}, self.folder / f"rank{self.fabric.global_rank}.pt")
-    return best
-Engine.run = kept
-from training.__main__ import main
-sys.exit(main())
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -98,11 +83,7 @@ class Lab:
         return main(self.arguments(runs, *overrides))
 
     def script(self, text: str, runs: str, *overrides: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        script = self.folder / "script.py"
-        script.write_text(text, encoding="utf-8")
-        variables = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment}
-        command = [sys.executable, str(script), *self.arguments(runs, *overrides)]
-        return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120)
+        return run_script(self.folder, text, self.arguments(runs, *overrides), **environment)
 
     def run(self, runs: str) -> Path:
         (folder,) = (self.folder / runs).iterdir()
@@ -234,7 +215,7 @@ def test_patience_ends_a_run(lab: Lab) -> None:
 
 def test_two_processes_end_with_the_same_weights(lab: Lab) -> None:
     overrides = ["engine.strategy=ddp", "engine.devices=2", "engine.epochs=2", "engine.batch_size=4"]
-    done = lab.script(KEEP_RANKS, "two", *overrides)
+    done = lab.script(f"{KEEP_RANKS}sys.exit(main())", "two", *overrides)
     assert done.returncode == 0, done.stderr[-3000:]
     ranks = [torch.load(lab.run("two") / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
     assert ranks[0]["best"] == ranks[1]["best"]

@@ -14,7 +14,7 @@ from NoisyLabelSegLib.errors import InputError
 from training.__main__ import main
 from training.data.cases import read_dataset
 from training.data.label_noise import borders, plant, shift
-from training.data.noisy_sets import by_centre, plant_dataset
+from training.data.noisy_sets import Noise, by_centre, plant_dataset
 
 
 def two_structures() -> np.ndarray:
@@ -64,7 +64,7 @@ def test_borders_of_small_maps(image: np.ndarray) -> None:
 def test_a_planted_data_set_is_noisy_in_training_alone_and_keeps_the_truth(tmp_path: Path, tiny_dataset: Path) -> None:
     clean = read_dataset(tiny_dataset / "tiny")
     before = {case.id: case.label.read_bytes() for case in clean.cases if case.label}
-    plant_dataset(clean, tmp_path / "noisy", 0.2, seed=0)
+    plant_dataset(clean, tmp_path / "noisy", Noise(0.2))
     noisy = read_dataset(tmp_path / "noisy")
     assert [case.id for case in noisy.cases] == [case.id for case in clean.cases]
     for case in noisy.cases:
@@ -79,7 +79,7 @@ def test_a_planted_data_set_is_noisy_in_training_alone_and_keeps_the_truth(tmp_p
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1])
 def test_an_impossible_share_is_refused(share: float, tmp_path: Path, tiny_dataset: Path) -> None:
     with pytest.raises(InputError, match="between 0 and 1"):
-        plant_dataset(read_dataset(tiny_dataset / "tiny"), tmp_path, share, seed=0)
+        plant_dataset(read_dataset(tiny_dataset / "tiny"), tmp_path, Noise(share))
 
 
 @pytest.mark.parametrize("share", [0.05, 0.2, 0.4])
@@ -117,7 +117,7 @@ def test_the_kind_of_each_case_s_noise_is_written_down(tmp_path: Path, tiny_data
 
 
 def test_cases_that_are_not_swapped_are_clean_where_there_is_no_other_kind(tmp_path: Path, tiny_dataset: Path) -> None:
-    plant_dataset(read_dataset(tiny_dataset / "tiny"), tmp_path, 0.3, 0, ["swaps"])
+    plant_dataset(read_dataset(tiny_dataset / "tiny"), tmp_path, Noise(0.3, ("swaps",)))
     cases = read_dataset(tmp_path).part("train")
     assert sorted(case.noise for case in cases) == ["", "", "", "", "swaps", "swaps"]
     assert all((case.label == case.clean) == (not case.noise) for case in cases)
@@ -139,13 +139,13 @@ def test_swapped_labels_of_another_grid_lie_about_the_same_middle() -> None:
 
 def test_more_than_can_be_shifted_is_refused(tmp_path: Path, tiny_dataset: Path) -> None:
     with pytest.raises(InputError, match="at most 0.4"):
-        plant_dataset(read_dataset(tiny_dataset / "tiny"), tmp_path, 0.5, seed=0, kinds=["shifts"])
+        plant_dataset(read_dataset(tiny_dataset / "tiny"), tmp_path, Noise(0.5, ("shifts",)))
 
 
 def test_raters_consensus_is_kept_as_the_truth(tmp_path: Path, tiny_dataset: Path) -> None:
     clean = read_dataset(tiny_dataset / "tiny")
     cases = tuple(replace(case, label=None, raters=(case.label,) * 3) for case in clean.cases if case.label)
-    plant_dataset(replace(clean, cases=cases), tmp_path, 0.2, seed=0)
+    plant_dataset(replace(clean, cases=cases), tmp_path, Noise(0.2))
     for case, before in zip(read_dataset(tmp_path).part("train"), clean.part("train"), strict=True):
         truth, label = (sitk.GetArrayFromImage(sitk.ReadImage(str(p))) for p in (case.clean, before.label))
         assert np.array_equal(truth, label)

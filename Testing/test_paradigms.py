@@ -11,8 +11,8 @@ import pytest
 import torch
 import yaml
 from lightning_fabric import Fabric
+from tiny_trainings import EXPERIMENT, first_batch, recipe_of, training
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from NoisyLabelSegLib.errors import InputError
 from training.__main__ import main
@@ -22,39 +22,12 @@ from training.paradigms import PARADIGMS
 from training.paradigms.dale.confidence import Confidence, ConfidenceSettings
 from training.paradigms.dale.paradigm import DALE, DALESettings, Masked, fuzzy_loss
 from training.paradigms.dale.partition import Partition
-from training.paradigms.features import HeadInput
 from training.paradigms.plain import Plain
 from training.paradigms.small_loss import kept
-from training.trainings import Training
 
-EXPERIMENT: dict[str, Any] = {
-    "recipe": "supervised",
-    "data": "tiny",
-    "preprocessing": {"dimensions": 2, "window": [32, 32], "margin": 0, "intensity": {"rule": "z-score"}},
-    "augmentation": {"jitter": 0, "affine": 0},
-    "network": {"name": "unet", "arguments": {"features": [4, 4, 4, 4, 4, 4]}},
-    "optimizer": {"name": "Adam", "learning_rate": 0.01},
-    "engine": {"epochs": 2, "batch_size": 8, "accelerator": "cpu", "devices": 1, "threads": 1},
-}
 PATCH = "paradigm.partition.patch=8"
 UMAMBA = "network={name: affinity_umamba, arguments: {features: [4, 8], mamba_from: 1, state: 2, pne: [3]}}"
 IN_3D = ["preprocessing.dimensions=3", "preprocessing.window=[16, 32, 32]", "engine.batch_size=2"]
-
-
-def training(folder: Path, data: Path, *overrides: str, **values: Any) -> Training:
-    (folder / "one.yaml").write_text(yaml.safe_dump({**EXPERIMENT, **values}), encoding="utf-8")
-    return Training(folder / "one.yaml", False, overrides, 0, data, folder / "runs")
-
-
-def recipe_of(folder: Path, data: Path, *overrides: str) -> Any:
-    one = training(folder, data, *overrides)
-    experiment = one.experiment()
-    return experiment.make(experiment.parts(one.data, 0, 0, one.runs))
-
-
-def first_batch(recipe: Any, size: int = 8) -> dict[str, Tensor]:
-    batch: dict[str, Tensor] = next(iter(DataLoader(recipe.training_data(), batch_size=size)))
-    return batch
 
 
 @pytest.mark.parametrize(
@@ -80,11 +53,12 @@ def test_a_setting_of_a_paradigm_can_be_overridden(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"paradigm": "dales"}, "'paradigm' must be one of plain, small_loss, dale"),
+        ({"paradigm": "dales"}, "'paradigm' must be one of plain, small_loss, co_teaching, meta_weight_net, dale"),
         ({"paradigm": "dale", "recipe": "refineseg"}, "does not learn from labels"),
         ({"paradigm": {"name": "dale", "alpha": -1}}, "a weight of at least 0"),
         ({"paradigm": {"name": "small_loss", "forget": 1}}, "a share"),
-        ({"paradigm": {"name": "dale", "masks": "images", "confidence": {"by": "progress"}}}, "set masks to losses"),
+        ({"paradigm": {"name": "co_teaching", "warm_up": -1}}, "warm_up at least 0"),
+        ({"paradigm": {"name": "meta_weight_net", "rate": 0}}, "rate above 0"),
         ({"paradigm": {"name": "dale", "forget": 0.1}}, "forget"),
     ],
 )
@@ -100,7 +74,7 @@ def test_what_a_paradigm_does_not_know_is_said(tmp_path: Path, given: dict[str, 
         ["paradigm=dale", PATCH],
         ["paradigm=dale", PATCH, "paradigm.masks=images"],
         ["paradigm=dale", PATCH, "paradigm.confidence.by=none"],
-        ["paradigm=dale", PATCH, "paradigm.confidence.by=progress"],
+        ["paradigm=dale", PATCH, "paradigm.confidence.by=gradients"],
         ["paradigm=dale", PATCH, "paradigm.alpha=0", "paradigm.confidence={update: descent, steps: 3}"],
         ["paradigm=dale", "paradigm.partition={patch: 8, measure: edges, clear: paper}", "paradigm.keep=positive"],
         ["paradigm=dale", PATCH, "settings.loss=cross_entropy"],
@@ -109,11 +83,19 @@ def test_what_a_paradigm_does_not_know_is_said(tmp_path: Path, given: dict[str, 
         ["paradigm=dale", PATCH, "paradigm.masks=images", "recipe=rerenet", "settings={stages: 2}"],
         ["paradigm=dale", PATCH, "recipe=affinity_umamba", UMAMBA],
         ["paradigm=small_loss", "paradigm.forget=0.1"],
+        ["paradigm={name: co_teaching, forget: 0.1, warm_up: 0}"],
+        ["paradigm=co_teaching", *IN_3D],
+        ["paradigm=co_teaching", "recipe=rerenet", "settings={stages: 2}"],
+        ["paradigm=co_teaching", "recipe=affinity_umamba", UMAMBA],
+        ["paradigm=meta_weight_net", PATCH],
+        ["paradigm=meta_weight_net", PATCH, *IN_3D],
+        ["paradigm=meta_weight_net", PATCH, "recipe=rerenet", "settings={stages: 2}"],
+        ["paradigm=meta_weight_net", PATCH, "recipe=affinity_umamba", UMAMBA],
         ["settings.loss=generalised_cross_entropy"],
     ],
 )
 def test_every_recipe_learns_by_every_paradigm(tmp_path: Path, tiny_dataset: Path, change: list[str]) -> None:
-    recipe = recipe_of(tmp_path, tiny_dataset, *change)
+    recipe = recipe_of(training(tmp_path, tiny_dataset, *change))
     recipe.network.train()
     batch, steps = first_batch(recipe, 2 if IN_3D[0] in change else 8), 10
     losses = [{k: float(v) for k, v in recipe.step(batch, 0, Fabric()).items()} for _ in range(steps)]
@@ -166,7 +148,7 @@ def test_both_steps_are_the_paper_s() -> None:
     image, labels = example()
     settings = DALESettings(partition=Partition(patch=4), alpha=0, confidence=ConfidenceSettings(by="none"))
     one, other = Student(), Student()
-    figures = DALE(settings, 2).step(one, objective_of(labels), image, labels, Fabric())
+    figures = DALE(settings, 2).step(one, objective_of(labels), image, {"expert": labels}, 0, Fabric())
     masks, losses = settings.partition(image, labels), []
     for mask in (masks.clear, masks.fuzzy):
         loss = (mask * cross_entropy_map(other.network(image), labels)).mean()
@@ -192,7 +174,7 @@ def test_images_are_masked_if_asked_for() -> None:
     for masked, whole in choices:
         seen.clear()
         settings = replace(plain, masks=masked)
-        DALE(settings, 2).step(Student(), objective, image, labels, Fabric())
+        DALE(settings, 2).step(Student(), objective, image, {"expert": labels}, 0, Fabric())
         masks = settings.partition(image, labels)
         assert all((one is image) == whole for one in seen)
         if not whole:
@@ -203,47 +185,30 @@ def test_images_are_masked_if_asked_for() -> None:
 def test_flipped_labels_are_trusted_less() -> None:
     """Labels of fuzzy pixels that contradict the clear ones lose confidence, while the network still learns."""
     image, labels = example()
-    student, settings = Student(), DALESettings(partition=Partition(patch=8))
+    by_image = Partition(patch=8, measure="entropy")
+    student, settings = Student(), DALESettings(partition=by_image, confidence=ConfidenceSettings(update="adam"))
     for _ in range(30):
-        Plain().step(student, objective_of(labels), image, labels, Fabric())
+        Plain().step(student, objective_of(labels), image, {"expert": labels}, 0, Fabric())
     masks = settings.partition(image, labels)
     noisy, rng = labels.clone(), torch.rand(labels.shape)
     # Only where the clear set does not look.
     flipped = (masks.clear < 0.2) & (rng < 0.2)
     noisy[flipped] = 1 - noisy[flipped]
-    dale = DALE(settings, 2)
-    fuzzy, clear = (lambda network, m=m: m * cross_entropy_map(network(image), noisy) for m in masks)
-    trust = dale.confidence(student, clear, fuzzy, noisy, Fabric())
+    trust = DALE(settings, 2).trust(student, objective_of(noisy), image, noisy, Fabric())
     sound = (masks.clear < 0.2) & ~flipped
     assert trust.weights[flipped].mean() < 0.95 < 1.05 < trust.weights[sound].mean()
     assert trust.kept("negative")[flipped].float().mean() < 0.3 < 0.7 < trust.kept("negative")[sound].float().mean()
 
 
 def test_weights_and_statistics_stay_while_confidence_is_found(tmp_path: Path, tiny_dataset: Path) -> None:
-    recipe = recipe_of(tmp_path, tiny_dataset, "paradigm=dale", PATCH)
+    recipe = recipe_of(training(tmp_path, tiny_dataset, "paradigm=dale", PATCH))
     recipe.network.train()
     batch = first_batch(recipe)
     before = {name: value.clone() for name, value in recipe.network.state_dict().items()}
 
-    def losses(network: nn.Module) -> Tensor:
-        return cross_entropy_map(network(batch["image"]), batch["expert"])
-
-    found = recipe.paradigm.confidence(recipe, losses, losses, batch["expert"], Fabric())
+    found = recipe.paradigm.trust(recipe, objective_of(batch["expert"]), batch["image"], batch["expert"], Fabric())
     assert isinstance(found, Confidence) and recipe.paradigm.derivative == "forward"
     assert all(torch.equal(value, before[name]) for name, value in recipe.network.state_dict().items())
-
-
-def test_features_are_those_that_the_head_sees() -> None:
-    network, (image, _) = Pixel(), example()
-    head = HeadInput(network, 2)
-    with head.watched() as features:
-        network(image)
-    torch.testing.assert_close(features[0], network.body(image).tanh())
-    with head.watched() as nothing:
-        pass
-    assert nothing == []
-    with pytest.raises(InputError, match="set paradigm.alpha to 0"):
-        HeadInput(network, 3)
 
 
 @pytest.mark.parametrize(
@@ -271,7 +236,7 @@ def test_the_fuzzy_loss_is_equation_15_pixel_by_pixel() -> None:
     assert fuzzy_loss(losses, omega, alignment).item() == pytest.approx(literal.mean().item())
 
 
-@pytest.mark.parametrize("by", ["virtual_step", "progress"])
+@pytest.mark.parametrize("by", ["virtual_step", "gradients"])
 def test_dale_can_be_asked_without_learning(by: Any) -> None:
     """What it is asked is what its step would use; network and optimiser stay."""
     image, labels = example()
@@ -279,7 +244,7 @@ def test_dale_can_be_asked_without_learning(by: Any) -> None:
     student.optimizer = torch.optim.Adam(student.network.parameters(), lr=0.1)
     settings = DALESettings(partition=Partition(patch=4), alpha=0, confidence=ConfidenceSettings(by=by))
     dale = DALE(settings, 2)
-    dale.step(student, objective, image, labels, Fabric())
+    dale.step(student, objective, image, {"expert": labels}, 0, Fabric())
     before = {name: value.clone() for name, value in student.network.state_dict().items()}
     first, again = (dale.trust(student, objective, image, labels, Fabric()) for _ in range(2))
     assert torch.equal(first.gradient, again.gradient) and first.gradient.abs().max() > 0

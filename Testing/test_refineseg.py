@@ -3,60 +3,33 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tiny_trainings
 import torch
 import yaml
 from lightning_fabric import Fabric
+from tiny_trainings import EXPERIMENT, first_batch, from_drawings
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from NoisyLabelSegLib.bundle import load_bundle
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.networks import build
 from training.__main__ import main
-from training.annotators import _counted, _pairs, _told, expected_at_start
 from training.data.cases import read_dataset, write_dataset
 from training.data.drawings import Strategy
-from training.recipes.last_layer import last_layer
 from training.recipes.pseudo_labels import PseudoLabels, pseudo_labels
 from training.recipes.refineseg import Annotated, RefineSeg
-from training.trainings import Training
 
 CARD = Path(__file__).parents[1] / "training" / "cards" / "hippocampus-uncertainty.yaml"
-EXPERIMENT: dict[str, Any] = {
-    "recipe": "refineseg",
-    "data": "coarse",
-    "preprocessing": {"dimensions": 2, "window": [32, 32], "margin": 0, "intensity": {"rule": "z-score"}},
-    "augmentation": {"jitter": 0, "affine": 0},
-    "network": {"name": "unet", "arguments": {"features": [4, 4, 4, 4, 4, 4]}},
-    "optimizer": {"name": "AdamW", "learning_rate": 0.03},
-    "engine": {"epochs": 2, "batch_size": 8, "accelerator": "cpu", "devices": 1, "threads": 1},
-}
 
 
-@pytest.fixture
-def desk(tmp_path: Path, tiny_dataset: Path) -> Path:
-    """A folder with an experiment and the data set "coarse" of drawings."""
-    shutil.copytree(tiny_dataset / "tiny", tmp_path / "data" / "tiny")
-    assert main(["draw", "tiny", "--name", "coarse", "--inside", "1", "--data", str(tmp_path / "data")]) == 0
-    (tmp_path / "refineseg.yaml").write_text(yaml.safe_dump(EXPERIMENT), encoding="utf-8")
-    return tmp_path
-
-
-def training(desk: Path, *overrides: str) -> Training:
-    return Training(desk / "refineseg.yaml", False, overrides, 0, desk / "data", desk / "runs")
-
-
-def recipe_of(desk: Path, *overrides: str) -> RefineSeg:
-    one = training(desk, *overrides)
-    experiment = one.experiment()
-    made = experiment.make(experiment.parts(one.data, 0, 0, one.runs))
+def recipe_of(drawn_desk: Path, *overrides: str) -> RefineSeg:
+    made = tiny_trainings.recipe_of(from_drawings(drawn_desk, *overrides))
     assert isinstance(made, RefineSeg)
     return made
 
@@ -67,11 +40,6 @@ def write_card(folder: Path, **said: Any) -> None:
     card |= {"labels": card["labels"][:1], "licence_file": "licence.txt", **said}
     (folder / "licence.txt").write_text("A licence.", encoding="utf-8")
     (folder / "card.yaml").write_text(yaml.safe_dump(card), encoding="utf-8")
-
-
-def first_batch(recipe: RefineSeg) -> dict[str, Tensor]:
-    batch: dict[str, Tensor] = next(iter(DataLoader(recipe.training_data(), batch_size=8)))
-    return batch
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
@@ -85,10 +53,10 @@ def first_batch(recipe: RefineSeg) -> dict[str, Tensor]:
         ["settings.regularise_all=true", "settings.learn_flips=true"],
     ],
 )
-def test_every_way_trains(desk: Path, change: list[str], dimensions: int) -> None:
+def test_every_way_trains(drawn_desk: Path, change: list[str], dimensions: int) -> None:
     if dimensions == 3:
         change = [*change, "preprocessing.dimensions=3", "preprocessing.window=[16, 32, 32]"]
-    recipe = recipe_of(desk, *change)
+    recipe = recipe_of(drawn_desk, *change)
     batch = first_batch(recipe)
     losses = [float(recipe.step(batch, 0, Fabric())["loss"]) for _ in range(12)]
     assert np.isfinite(losses).all() and losses[-1] < losses[0]
@@ -97,8 +65,8 @@ def test_every_way_trains(desk: Path, change: list[str], dimensions: int) -> Non
     assert all(parameter.grad is not None for parameter in matrices)
 
 
-def test_pixels_on_which_nobody_drew_take_no_part(desk: Path) -> None:
-    recipe = recipe_of(desk)
+def test_pixels_on_which_nobody_drew_take_no_part(drawn_desk: Path) -> None:
+    recipe = recipe_of(drawn_desk)
     batch = first_batch(recipe)
     logits, features = recipe.network(batch["image"], features=True)
     rows = logits.softmax(dim=1).movedim(1, -1).detach().requires_grad_()
@@ -109,9 +77,9 @@ def test_pixels_on_which_nobody_drew_take_no_part(desk: Path) -> None:
     assert 0.1 < drawn.float().mean() < 0.95
 
 
-def test_the_losses_are_those_of_the_paper_pixel_by_pixel(desk: Path) -> None:
+def test_the_losses_are_those_of_the_paper_pixel_by_pixel(drawn_desk: Path) -> None:
     """(3), (6) and (7) by a loop over pixels."""
-    recipe = recipe_of(desk, "settings.beta=0", "settings.alpha=1", "settings.weight=0.5")
+    recipe = recipe_of(drawn_desk, "settings.beta=0", "settings.alpha=1", "settings.weight=0.5")
     assert isinstance(recipe.network, Annotated)
     for name, parameter in recipe.network.heads.named_parameters():
         if name.endswith("weight"):
@@ -140,8 +108,8 @@ def test_the_losses_are_those_of_the_paper_pixel_by_pixel(desk: Path) -> None:
         torch.testing.assert_close(found[name], factor * torch.stack(values).mean())
 
 
-def test_a_contradicted_complement_is_ignored(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    recipe = recipe_of(desk)
+def test_a_contradicted_complement_is_ignored(drawn_desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = recipe_of(drawn_desk)
     assert recipe.strategies == [Strategy("eroded", False), Strategy("eroded", True)]
     rows, features = torch.full((1, 1, 1, 2), 0.5), torch.zeros(1, 1, 1, 4)
     losses = recipe._losses(rows, features, torch.tensor([2, 0b10]).view(1, 2, 1, 1))
@@ -152,45 +120,45 @@ def test_a_contradicted_complement_is_ignored(desk: Path, capsys: pytest.Capture
     assert "Of two classes 'not this' means the other one" in said and "are said not to be" not in said
 
 
-def test_what_is_missing_is_said(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    dataset = read_dataset(desk / "data" / "coarse")
+def test_what_is_missing_is_said(drawn_desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = read_dataset(drawn_desk / "data" / "coarse")
     cases = list(dataset.cases)
     cases[0] = replace(cases[0], drawings=cases[0].drawings[:1])
     for number, case in enumerate(cases):
         first = replace(case.drawings[0], means={1: ()})
         cases[number] = replace(case, drawings=(first, *case.drawings[1:]))
-    write_dataset(desk / "data" / "coarse", replace(dataset, cases=tuple(cases)))
-    recipe_of(desk).training_data()
+    write_dataset(drawn_desk / "data" / "coarse", replace(dataset, cases=tuple(cases)))
+    recipe_of(drawn_desk).training_data()
     said = capsys.readouterr().err
     assert "Nobody drew 'lesion'" in said
     assert "1 of 6 training cases have no drawing of eroded (complementary)" in said
 
 
-def test_without_drawings_it_is_refused(desk: Path) -> None:
+def test_without_drawings_it_is_refused(drawn_desk: Path) -> None:
     with pytest.raises(InputError, match="has drawings to learn from"):
-        recipe_of(desk, "data=tiny")
+        recipe_of(drawn_desk, "data=tiny")
 
 
-def test_some_annotators_can_be_chosen(desk: Path) -> None:
-    assert recipe_of(desk, "settings.annotators=[eroded]").strategies == recipe_of(desk).strategies
+def test_some_annotators_can_be_chosen(drawn_desk: Path) -> None:
+    assert recipe_of(drawn_desk, "settings.annotators=[eroded]").strategies == recipe_of(drawn_desk).strategies
     with pytest.raises(InputError, match="'nobody' of settings.annotators drew nothing"):
-        recipe_of(desk, "settings.annotators=[nobody]")
+        recipe_of(drawn_desk, "settings.annotators=[nobody]")
 
 
-def test_the_order_of_the_drawings_does_not_matter(desk: Path) -> None:
+def test_the_order_of_the_drawings_does_not_matter(drawn_desk: Path) -> None:
     """A strategy's matrices are its own, however `dataset.json` lists the drawings."""
-    dataset = read_dataset(desk / "data" / "coarse")
-    before = recipe_of(desk).network.state_dict()
+    dataset = read_dataset(drawn_desk / "data" / "coarse")
+    before = recipe_of(drawn_desk).network.state_dict()
     turned = tuple(replace(case, drawings=case.drawings[::-1]) for case in dataset.cases)
-    write_dataset(desk / "data" / "coarse", replace(dataset, cases=turned))
-    recipe = recipe_of(desk)
+    write_dataset(drawn_desk / "data" / "coarse", replace(dataset, cases=turned))
+    recipe = recipe_of(drawn_desk)
     assert recipe.strategies == [Strategy("eroded", False), Strategy("eroded", True)]
     assert list(recipe.network.state_dict()) == list(before)
 
 
-def test_the_options_of_complementary_matrices_do_something(desk: Path) -> None:
+def test_the_options_of_complementary_matrices_do_something(drawn_desk: Path) -> None:
     def gradients(*change: str) -> dict[str, Tensor | None]:
-        recipe = recipe_of(desk, *change)
+        recipe = recipe_of(drawn_desk, *change)
         recipe.step(first_batch(recipe), 0, Fabric())
         return {name: parameter.grad for name, parameter in recipe.network.named_parameters()}
 
@@ -206,41 +174,33 @@ def test_the_options_of_complementary_matrices_do_something(desk: Path) -> None:
     assert all(gradient is not None for name, gradient in flips.items() if name.startswith("flips"))
 
 
-def test_a_value_that_is_no_class_and_a_class_that_nothing_teaches_are_refused(desk: Path) -> None:
-    dataset = read_dataset(desk / "data" / "coarse")
+def test_a_value_that_is_no_class_and_a_class_that_nothing_teaches_are_refused(drawn_desk: Path) -> None:
+    dataset = read_dataset(drawn_desk / "data" / "coarse")
 
     def written(means: dict[int, tuple[int, ...]]) -> None:
         cases = tuple(
             replace(case, drawings=(replace(case.drawings[0], means=means), case.drawings[1])) for case in dataset.cases
         )
-        write_dataset(desk / "data" / "coarse", replace(dataset, cases=cases))
+        write_dataset(drawn_desk / "data" / "coarse", replace(dataset, cases=cases))
 
     written({1: (7,)})
     with pytest.raises(InputError, match=r"eroded \(positive\) of the case 'case0' has a value that is none of the 2"):
-        recipe_of(desk).training_data()
+        recipe_of(drawn_desk).training_data()
     written({0: ()})
     with pytest.raises(InputError, match="Nobody drew 'background', and nothing is said not to be another class"):
-        recipe_of(desk, "settings.complementary=false").training_data()
-
-
-def test_looking_for_the_last_layer_leaves_the_network_as_it_was() -> None:
-    network = build("unet", spatial_dims=2, in_channels=1, out_channels=2, features=[4] * 6, norm="batch").train()
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    last_layer(network, torch.zeros(1, 1, 32, 32))
-    assert network.training
-    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+        recipe_of(drawn_desk, "settings.complementary=false").training_data()
 
 
 @pytest.mark.parametrize("change", ["settings.keep=0.2", "settings.keep=1.0", "settings.alpha=-1"])
-def test_senseless_settings_are_refused(desk: Path, change: str) -> None:
+def test_senseless_settings_are_refused(drawn_desk: Path, change: str) -> None:
     with pytest.raises(InputError, match=r"settings\.(keep must|alpha, )"):
-        recipe_of(desk, change)
+        recipe_of(drawn_desk, change)
 
 
-def test_at_first_the_segmenter_gets_a_gradient_as_plain_cross_entropy_gives(desk: Path) -> None:
+def test_at_first_the_segmenter_gets_a_gradient_as_plain_cross_entropy_gives(drawn_desk: Path) -> None:
     norms = []
     for change in (["settings.keep=0.9"], ["settings.matrices=false"]):
-        recipe = recipe_of(desk, *change, "settings.complementary=false", "settings.beta=0", "settings.weight=0")
+        recipe = recipe_of(drawn_desk, *change, "settings.complementary=false", "settings.beta=0", "settings.weight=0")
         batch = first_batch(recipe)
         logits, features = recipe.network(batch["image"], features=True)
         losses = recipe._losses(logits.softmax(dim=1).movedim(1, -1), features.movedim(1, -1), batch["drawn"])
@@ -250,12 +210,12 @@ def test_at_first_the_segmenter_gets_a_gradient_as_plain_cross_entropy_gives(des
     assert 0.1 < norms[0] / norms[1] < 10
 
 
-def test_what_is_exported_holds_no_matrix_and_segments(desk: Path, tmp_path: Path) -> None:
-    training(desk).train()
+def test_what_is_exported_holds_no_matrix_and_segments(drawn_desk: Path, tmp_path: Path) -> None:
+    from_drawings(drawn_desk).train()
     write_card(tmp_path, name="drawn", method_arguments={"smallest_mm3": 5.0})
-    where = ["--data", str(desk / "data"), "--runs", str(desk / "runs")]
+    where = ["--data", str(drawn_desk / "data"), "--runs", str(drawn_desk / "runs")]
     exported = ["--card", str(tmp_path / "card.yaml"), "--models", str(tmp_path)]
-    assert main(["export", str(desk / "refineseg.yaml"), *where, *exported]) == 0
+    assert main(["export", str(drawn_desk / "refineseg.yaml"), *where, *exported]) == 0
     bundle = load_bundle(tmp_path / "drawn")
     description = bundle.description
     assert (description.kind, description.method) == ("segment", "refineseg")
@@ -264,7 +224,7 @@ def test_what_is_exported_holds_no_matrix_and_segments(desk: Path, tmp_path: Pat
     assert names == set(
         build("unet", **EXPERIMENT["network"]["arguments"], spatial_dims=2, in_channels=1, out_channels=2).state_dict()
     )
-    image = str(read_dataset(desk / "data" / "tiny").cases[-1].image)
+    image = str(read_dataset(drawn_desk / "data" / "tiny").cases[-1].image)
     from NoisyLabelSegLib import cli
 
     assert cli.main(["segment", image, "--model", str(tmp_path / "drawn"), "-o", str(tmp_path / "out")]) == 0
@@ -272,157 +232,65 @@ def test_what_is_exported_holds_no_matrix_and_segments(desk: Path, tmp_path: Pat
 
 
 def test_a_site_without_any_expert_can_train_and_export(
-    desk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    drawn_desk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    dataset = read_dataset(desk / "data" / "coarse")
+    dataset = read_dataset(drawn_desk / "data" / "coarse")
     bare = tuple(replace(case, label=None, coarse=None) for case in dataset.cases)
-    write_dataset(desk / "data" / "coarse", replace(dataset, cases=bare))
-    first = recipe_of(desk).validate()["score"]
-    assert (training(desk, "engine.epochs=6").train() or 0) > first
+    write_dataset(drawn_desk / "data" / "coarse", replace(dataset, cases=bare))
+    first = recipe_of(drawn_desk).validate()["score"]
+    assert (from_drawings(drawn_desk, "engine.epochs=6").train() or 0) > first
     write_card(tmp_path, name="bare")
-    where = ["--data", str(desk / "data"), "--runs", str(desk / "runs"), "--set", "engine.epochs=6"]
+    where = ["--data", str(drawn_desk / "data"), "--runs", str(drawn_desk / "runs"), "--set", "engine.epochs=6"]
     exported = ["--card", str(tmp_path / "card.yaml"), "--models", str(tmp_path)]
-    assert main(["export", str(desk / "refineseg.yaml"), *where, *exported]) == 0
+    assert main(["export", str(drawn_desk / "refineseg.yaml"), *where, *exported]) == 0
     assert "are not calibrated" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments"),
-    [
-        ("unet", {"features": [4] * 6}),
-        ("attention_unet", {"features": [4, 8, 8]}),
-        ("plain_conv_unet", {"features": [4, 8, 8]}),
-        ("segresnet", {"features": 8}),
-        ("vm_unet", {"features": [4, 8], "blocks": [1, 1], "state": 2, "patch": 2}),
-    ],
-)
-def test_the_last_layer_is_found_in_any_network(name: str, arguments: dict[str, Any]) -> None:
-    if name == "plain_conv_unet":
-        pytest.importorskip("dynamic_network_architectures.architectures.unet")
-    network = build(name, spatial_dims=2, in_channels=1, out_channels=3, **arguments).eval()
-    image = torch.randn(1, 1, 32, 32)
-    layer = last_layer(network, image)
-    seen: list[Tensor] = []
-    layer.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    with torch.no_grad():
-        logits = network(image)
-        torch.testing.assert_close(layer(seen[0]), logits)
-    assert layer.out_channels == 3
-
-
-def test_how_annotators_err_is_shown(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    training(desk).train()
-    where = ["--data", str(desk / "data"), "--runs", str(desk / "runs"), "-o", str(desk / "shown")]
-    assert main(["annotators", str(desk / "refineseg.yaml"), *where]) == 0
-    said = capsys.readouterr().out
-    assert "eroded (positive): " in said and "eroded (complementary): its matrix comes before" in said
-    figures = json.loads((desk / "shown" / "annotators.json").read_text("utf-8"))
-    assert list(figures) == ["eroded (positive)", "eroded (complementary)"]
-    assert "counted" not in figures["eroded (complementary)"]
-    positive = figures["eroded (positive)"]
-    assert positive["counted"] == [[1, 0], [0, 1]], "an eroded drawing says nothing wrong"
-    difference = np.abs(np.array(positive["drawn_given_true"]) - np.eye(2))
-    assert positive["mean_absolute_error"] == pytest.approx(difference.mean(), abs=1e-3)
-    assert positive["largest_error"] == pytest.approx(difference.max(), abs=1e-3)
-    for found in figures.values():
-        np.testing.assert_allclose(np.sum(found["drawn_given_true"], axis=0), 1, atol=1e-3)
-    for name in ("1_eroded_positive", "2_eroded_complementary"):
-        assert (desk / "shown" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    predicted = ["predict", str(desk / "refineseg.yaml"), *where[:4], "--split", "val", "-o", str(desk / "labels")]
-    assert main(predicted) == 0 and len(list((desk / "labels").iterdir())) == 2
-    capsys.readouterr()
-    assert main(["annotators", str(desk / "refineseg.yaml"), *where, "--set", "settings.matrices=false"]) == 2
-    assert "train this experiment first" in capsys.readouterr().err
-
-
-def test_nothing_is_told_of_matrices_as_they_were_before_training() -> None:
-    start = expected_at_start(3, 0.9)
-    assert torch.allclose(start.sum(dim=0), torch.ones(3))
-    assert _told(start, start, ["a", "b", "c"]) == [f"no error of {name} was learnt" for name in "abc"]
-    learnt = torch.tensor([[0.9, 0.2, 0.05], [0.05, 0.75, 0.05], [0.05, 0.05, 0.9]])
-    assert _told(learnt, start, ["a", "b", "c"])[1] == "of true b, 20% as a is drawn otherwise"
-
-
-def test_a_part_that_nobody_drew_in_is_shown(desk: Path) -> None:
-    dataset = read_dataset(desk / "data" / "coarse")
-    cases = tuple(case if case.split == "train" else replace(case, drawings=()) for case in dataset.cases)
-    write_dataset(desk / "data" / "coarse", replace(dataset, cases=cases))
-    training(desk).train()
-    where = ["--data", str(desk / "data"), "--runs", str(desk / "runs"), "-o", str(desk / "shown")]
-    assert main(["annotators", str(desk / "refineseg.yaml"), *where]) == 0
-    figures = json.loads((desk / "shown" / "annotators.json").read_text("utf-8"))
-    assert "counted" not in figures["eroded (positive)"]
-
-
-def test_a_run_is_not_read_with_other_annotators(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    training(desk).train()
-    dataset = read_dataset(desk / "data" / "coarse")
-    renamed = tuple(
-        replace(case, drawings=tuple(replace(one, annotator="somebody") for one in case.drawings))
-        for case in dataset.cases
-    )
-    write_dataset(desk / "data" / "coarse", replace(dataset, cases=renamed))
-    where = ["--data", str(desk / "data"), "--runs", str(desk / "runs"), "-o", str(desk / "shown")]
-    assert main(["annotators", str(desk / "refineseg.yaml"), *where]) == 2
-    assert "others had drawn in" in capsys.readouterr().err
-
-
-def test_validation_by_drawings_minds_what_is_found_wrongly(desk: Path) -> None:
+def test_validation_by_drawings_minds_what_is_found_wrongly(drawn_desk: Path) -> None:
     """All taken for the lesion is right where it is drawn, and wrong where background is drawn or it is ruled out."""
-    dataset = read_dataset(desk / "data" / "coarse")
+    dataset = read_dataset(drawn_desk / "data" / "coarse")
     bare = tuple(replace(case, label=None, coarse=None) for case in dataset.cases)
-    write_dataset(desk / "data" / "coarse", replace(dataset, cases=bare))
-    recipe = recipe_of(desk)
-    last = last_layer(recipe._annotated.network, torch.zeros(1, 1, 32, 32))
+    write_dataset(drawn_desk / "data" / "coarse", replace(dataset, cases=bare))
+    recipe = recipe_of(drawn_desk)
+    last = recipe._annotated.last.of(torch.zeros(1, 1, 32, 32))
     torch.nn.init.zeros_(last.weight)
     for bias in ((0.0, 9.0), (9.0, 0.0)):
         last.bias.data.copy_(torch.tensor(bias))
         assert 0 < recipe.validate()["score"] < 0.5
 
 
-def test_without_anything_to_choose_weights_by_nothing_is_trained(desk: Path) -> None:
-    dataset = read_dataset(desk / "data" / "coarse")
+def test_without_anything_to_choose_weights_by_nothing_is_trained(drawn_desk: Path) -> None:
+    dataset = read_dataset(drawn_desk / "data" / "coarse")
     all_train = tuple(replace(case, split="train") for case in dataset.cases)
-    write_dataset(desk / "data" / "coarse", replace(dataset, cases=all_train))
+    write_dataset(drawn_desk / "data" / "coarse", replace(dataset, cases=all_train))
     with pytest.raises(InputError, match="has no validation case, by which the best weights are chosen"):
-        training(desk).train()
+        from_drawings(drawn_desk).train()
     undrawn = tuple(case if case.split == "train" else replace(case, label=None, drawings=()) for case in dataset.cases)
-    write_dataset(desk / "data" / "coarse", replace(dataset, cases=undrawn))
+    write_dataset(drawn_desk / "data" / "coarse", replace(dataset, cases=undrawn))
     with pytest.raises(InputError, match="has neither an expert's label nor drawings"):
-        training(desk).train()
+        from_drawings(drawn_desk).train()
 
 
-def test_what_an_annotator_makes_of_each_class_is_counted() -> None:
-    codes = torch.tensor([0, 1, 1, 2, 3, 3, 9])  # nothing, background twice, one, two twice, no class
-    true = torch.tensor([1, 0, 1, 1, 2, 1, 0])
-    assert _pairs(codes, true, 3).tolist() == [[1, 1, 0], [0, 1, 0], [0, 1, 1]]
-    found = _counted(torch.eye(3), torch.tensor([[3.0, 1, 0], [0, 1, 0], [1, 0, 0]]))
-    assert found["classes_counted"] == [0, 1] and found["counted"] == [[0.75, 0.5], [0, 0.5], [0.25, 0]]
-    assert found["mean_absolute_error"] == pytest.approx(1.5 / 6) and found["largest_error"] == 0.5
-
-
-def pseudo(desk: Path, *overrides: str) -> PseudoLabels:
-    one = training(desk, "recipe=pseudo_labels", *overrides)
-    experiment = one.experiment()
-    made = experiment.make(experiment.parts(one.data, 0, 0, one.runs))
+def pseudo(drawn_desk: Path, *overrides: str) -> PseudoLabels:
+    made = tiny_trainings.recipe_of(from_drawings(drawn_desk, "recipe=pseudo_labels", *overrides))
     assert isinstance(made, PseudoLabels)
     return made
 
 
-def test_pseudo_labels_are_the_mixture_s(desk: Path) -> None:
+def test_pseudo_labels_are_the_mixture_s(drawn_desk: Path) -> None:
     first, second = torch.tensor([[[[2.0]], [[0.0]]]]), torch.tensor([[[[0.0]], [[1.0]]]])
     for share, label in ((1.0, 0), (0.0, 1), (0.9, 0), (0.1, 1)):
         assert pseudo_labels(first, second, torch.tensor([share])).tolist() == [[[label]]]
-    recipe = pseudo(desk)
+    recipe = pseudo(drawn_desk)
     index = torch.tensor([0, 5])
     assert torch.equal(recipe._shares(index, 3), recipe._shares(index, 3))
     assert not torch.equal(recipe._shares(index, 3), recipe._shares(index, 4))
 
 
-def test_pseudo_labels_teach_what_is_not_drawn(desk: Path) -> None:
+def test_pseudo_labels_teach_what_is_not_drawn(drawn_desk: Path) -> None:
     """Without them no gradient comes from pixels that nobody drew on; complements take no part."""
     for weight, silent in ((0.0, True), (0.5, False)):
-        recipe = pseudo(desk, f"settings.weight={weight}")
+        recipe = pseudo(drawn_desk, f"settings.weight={weight}")
         assert [strategy.complementary for strategy in recipe.strategies] == [False]
         batch = first_batch(recipe)
         kept: list[Tensor] = []
@@ -437,15 +305,15 @@ def test_pseudo_labels_teach_what_is_not_drawn(desk: Path) -> None:
         assert bool((gradient[: len(outside)].movedim(1, -1)[outside] == 0).all()) == silent
 
 
-def test_pseudo_labels_train(desk: Path) -> None:
-    assert (training(desk, "recipe=pseudo_labels", "engine.epochs=6").train() or 0) > 0.5
+def test_pseudo_labels_train(drawn_desk: Path) -> None:
+    assert (from_drawings(drawn_desk, "recipe=pseudo_labels", "engine.epochs=6").train() or 0) > 0.5
 
 
-def test_rerenet_starts_from_what_drawings_taught(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    trained = training(desk)
+def test_rerenet_starts_from_what_drawings_taught(drawn_desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trained = from_drawings(drawn_desk)
     trained.train()
-    recipe = training(
-        desk,
+    recipe = from_drawings(
+        drawn_desk,
         "recipe=rerenet",
         "settings.starts={simulated: {grow: 1}}",
         "network.start=[{run: refineseg-full}]",

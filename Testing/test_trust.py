@@ -146,7 +146,7 @@ def test_the_same_seed_finds_the_same_and_the_run_stays(desk: Desk) -> None:
     assert np.array_equal(arrays[0], arrays[1]) and not np.array_equal(arrays[0], arrays[2])
     assert [one.case.id for one in first] == [case.id for case in run.parts.dataset.part("train")[:2]]
     omega = sitk.GetArrayFromImage(first[0].omega)
-    assert {round(float(value), 2) for value in np.unique(omega)} <= {0.9, 1.0, 1.1}, "two passes of one step of Adam"
+    assert omega.min() < 0.9 and omega.max() > 1
 
 
 @pytest.mark.parametrize(
@@ -157,10 +157,10 @@ def test_the_same_seed_finds_the_same_and_the_run_stays(desk: Desk) -> None:
         {"preprocessing": {**IN_3D, "spacing": [2, 1.5, 1.5], "window": [16, 16, 16]}},
         {
             "preprocessing": IN_3D,
-            "paradigm": {**EXPERIMENT["paradigm"], "confidence": {"by": "progress", "update": "descent"}},
+            "paradigm": {**EXPERIMENT["paradigm"], "confidence": {"by": "gradients"}},
         },
     ],
-    ids=["3D", "patches", "resampled", "progress"],
+    ids=["3D", "patches", "resampled", "gradients"],
 )
 def test_volumes_patches_and_other_spacings_lie_on_the_images_grid(
     tmp_path: Path, data: Path, changes: dict[str, Any]

@@ -19,12 +19,12 @@ import torch
 from lightning_fabric import Fabric
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
-from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 
 from NoisyLabelSegLib.errors import InputError
 from training.data.windows import EpochSampler, Windows
+from training.paradigms.plain import Learner
 from training.texts import write_text
 
 
@@ -67,11 +67,8 @@ class EngineSettings:
             raise ValueError("epochs, batch_size and validate_every must be at least 1")
 
 
-class Recipe(Protocol):
+class Recipe(Learner, Protocol):
     """What the engine asks of a method."""
-
-    network: nn.Module
-    optimizer: Optimizer
 
     def training_data(self) -> Windows:
         """The windows to train on."""
@@ -106,11 +103,42 @@ def _stale(state: _State, settings: EngineSettings) -> bool:
     return bool(settings.patience) and state.stale >= settings.patience
 
 
-class Engine:
-    """Runs a recipe in a folder: ``last.ckpt``, ``best.ckpt``, ``log.jsonl`` and TensorBoard's files."""
+def _content(learners: Mapping[str, Learner]) -> dict[str, Any]:
+    """What a checkpoint has of them; the recipe's, who has no name, needs none before it."""
+    content: dict[str, Any] = {}
+    for name, learner in learners.items():
+        prefix = f"{name}." if name else ""
+        content |= {f"{prefix}network": learner.network, f"{prefix}optimizer": learner.optimizer}
+    return content
 
-    def __init__(self, recipe: Recipe, settings: EngineSettings, folder: Path, seed: int) -> None:
+
+def _lay_channels_last(network: nn.Module) -> None:
+    """In memory; a network without convolutions stays as it is."""
+    dimensions = max(parameter.ndim for parameter in network.parameters())
+    if dimensions > 3:
+        network.to(memory_format=torch.channels_last if dimensions == 4 else torch.channels_last_3d)  # type: ignore[call-overload]
+
+
+class Engine:
+    """Runs a recipe in a folder: ``last.ckpt``, ``best.ckpt``, ``log.jsonl`` and TensorBoard's files.
+
+    Args:
+        recipe, settings: what is run, and how.
+        folder: for the files.
+        seed: of everything random.
+        companions: what learns beside the recipe by its steps, and is in ``last.ckpt`` alone; all follow the schedule.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        settings: EngineSettings,
+        folder: Path,
+        seed: int,
+        companions: Mapping[str, Learner] | None = None,
+    ) -> None:
         self.recipe, self.settings, self.folder, self.seed = recipe, settings, folder, seed
+        self.learners: dict[str, Learner] = {"": recipe, **(companions or {})}
         if settings.threads:
             torch.set_num_threads(settings.threads)
         self.fabric = Fabric(
@@ -125,12 +153,11 @@ class Engine:
     def run(self) -> float:
         """Train, or go on where the folder's last checkpoint stands; returns the best validation score."""
         self.fabric.launch()
-        network = self.recipe.network
-        if self.settings.channels_last:
-            dimensions = next(p.ndim for p in network.parameters() if p.ndim > 3)
-            network.to(memory_format=torch.channels_last if dimensions == 4 else torch.channels_last_3d)  # type: ignore[call-overload]
-        self.recipe.network, self.recipe.optimizer = self.fabric.setup(network, self.recipe.optimizer)
-        self.base_rates = [group["lr"] for group in self.recipe.optimizer.param_groups]
+        for learner in self.learners.values():
+            if self.settings.channels_last:
+                _lay_channels_last(learner.network)
+            learner.network, learner.optimizer = self.fabric.setup(learner.network, learner.optimizer)
+        self.base_rates = [group["lr"] for group in self._groups()]
         self.folder.mkdir(parents=True, exist_ok=True)
         self._resume()
         data = self.recipe.training_data()
@@ -156,13 +183,13 @@ class Engine:
             self.state.batch += 1
             every = self.settings.checkpoint_every
             if every and self.state.step % every == 0:
-                self._save("last.ckpt")
+                self._save("last.ckpt", self.learners)
         figures = {"loss": self.state.loss / self.state.batch, "seconds": time.monotonic() - start}
         self.state.epoch, self.state.batch, self.state.loss = self.state.epoch + 1, 0, 0.0
         if self.state.epoch % self.settings.validate_every == 0 or self.state.epoch == self.settings.epochs:
             figures |= self._validate()
         self._log({"epoch": self.state.epoch, "step": self.state.step, **figures})
-        self._save("last.ckpt")
+        self._save("last.ckpt", self.learners)
         if writer:
             for name, value in figures.items():
                 writer.add_scalar(f"epoch/{name}", value, self.state.epoch)
@@ -170,9 +197,10 @@ class Engine:
 
     def _step(self, batch: Mapping[str, torch.Tensor], data: Windows, writer: SummaryWriter | None) -> float:
         torch.manual_seed(hash((self.seed, self.state.step, self.fabric.global_rank)))
-        for group, rate in zip(self.recipe.optimizer.param_groups, self.base_rates, strict=True):
+        for group, rate in zip(self._groups(), self.base_rates, strict=True):
             group["lr"] = rate * self._rate_factor()
-        self.recipe.network.train()
+        for learner in self.learners.values():
+            learner.network.train()
         scalars = self.recipe.step(batch, self.state.epoch, self.fabric)
         # Means over the processes: one process's NaN is everyone's, so that all stop together.
         means = self.fabric.all_reduce(torch.stack([value.float() for value in scalars.values()]), reduce_op="mean")
@@ -189,6 +217,9 @@ class Engine:
             for name, value in figures.items():
                 writer.add_scalar(f"step/{name}", value, self.state.step)
         return figures["loss"]
+
+    def _groups(self) -> list[dict[str, Any]]:
+        return [group for learner in self.learners.values() for group in learner.optimizer.param_groups]
 
     def _rate_factor(self) -> float:
         if self.settings.schedule == "constant":
@@ -213,16 +244,17 @@ class Engine:
         self.state.stale += 1
         if figures["score"] > self.state.best:
             self.state.best, self.state.stale = figures["score"], 0
-            self._save("best.ckpt")
+            self._save("best.ckpt", {"": self.recipe})
         return figures
 
-    def _save(self, name: str) -> None:
-        if not all(bool(weight.isfinite().all()) for weight in self.recipe.network.parameters()):
+    def _save(self, name: str, learners: Mapping[str, Learner]) -> None:
+        weights = [weight for learner in learners.values() for weight in learner.network.parameters()]
+        if not all(bool(weight.isfinite().all()) for weight in weights):
             raise InputError(
                 f"The weights are no longer finite after step {self.state.step}: lower optimizer.learning_rate and "
                 "train in a new folder; what was kept before in this one is sound."
             )
-        content = {"network": self.recipe.network, "optimizer": self.recipe.optimizer, "state": vars(self.state)}
+        content = {**_content(learners), "state": vars(self.state)}
         temporary = self.folder / f"{name}.part"
         self.fabric.save(temporary, content)
         if self.fabric.is_global_zero:
@@ -233,8 +265,7 @@ class Engine:
         path = self.folder / "last.ckpt"
         if not path.is_file():
             return
-        content: dict[str, Any] = {"network": self.recipe.network, "optimizer": self.recipe.optimizer}
-        rest = self.fabric.load(path, content, strict=True, weights_only=True)
+        rest = self.fabric.load(path, _content(self.learners), strict=True, weights_only=True)
         self.state = _State(**rest["state"])
         if self.fabric.is_global_zero:
             self._forget_undone()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from training.data.cases import DataSet, read_dataset
 from training.data.windows import Augmentation
 from training.engine import EngineSettings
 from training.paradigms import PARADIGMS
+from training.paradigms.plain import Learner
 from training.recipes import RECIPES
 from training.recipes.parts import NetworkSettings, OptimizerSettings, Parts
 
@@ -56,22 +57,34 @@ class Experiment:
 
     def parts(self, data_folder: Path, seed: int, limit: int = 0, runs: Path = Path("runs")) -> Parts:
         """Open the data set and put together what the recipe needs."""
-        dataset = self.dataset(data_folder)
+        return self.parts_of(self.dataset(data_folder), seed, limit, runs)
+
+    def parts_of(self, dataset: DataSet, seed: int, limit: int = 0, runs: Path = Path("runs")) -> Parts:
+        """What the recipe needs, of a data set that is open already."""
         return Parts(
-            dataset,
-            self.preprocessing,
-            self.network,
-            self.optimizer,
-            seed,
-            self.augmentation,
-            limit,
-            runs,
-            self.paradigm,
+            dataset=dataset,
+            preprocessing=self.preprocessing,
+            network_settings=self.network,
+            optimizer_settings=self.optimizer,
+            seed=seed,
+            augmentation=self.augmentation,
+            limit=limit,
+            runs=runs,
+            paradigm_settings=self.paradigm,
         )
 
     def make(self, parts: Parts) -> Any:
         """The recipe itself."""
-        return RECIPES[self.recipe].recipe(self.settings, parts)
+        registered = RECIPES[self.recipe]
+        recipe = registered.recipe(self.settings, parts)
+        if registered.paradigms:
+            other = replace(parts, second=True)
+            recipe.paradigm.prepare(recipe, parts, lambda: registered.recipe(self.settings, other))
+        return recipe
+
+    def companions(self, recipe: Any) -> Mapping[str, Learner]:
+        """What learns beside a recipe, see `Paradigm`."""
+        return recipe.paradigm.companions if RECIPES[self.recipe].paradigms else {}
 
 
 def read_experiment(path: Path, *, small: bool = False, overrides: Sequence[str] = ()) -> Experiment:

@@ -65,7 +65,8 @@ class Training:
                 f"'{parts.dataset.name}' has no validation case, by which the best weights are chosen: set 'split' of "
                 "some entries to val, or prepare it anew with a larger --val."
             )
-        engine = Engine(experiment.make(parts), experiment.engine, self.folder, self.seed)
+        recipe = experiment.make(parts)
+        engine = Engine(recipe, experiment.engine, self.folder, self.seed, experiment.companions(recipe))
         engine.fabric.launch()
         first = engine.fabric.is_global_zero
         write_settings(self.folder, experiment, self.seed, limit, write=first)

@@ -18,6 +18,7 @@ BENCHMARKS = (
     "cross-scan",
     "step-heads",
     "transitions",
+    "paradigms",
     "segment",
 )
 

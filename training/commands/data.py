@@ -39,6 +39,8 @@ def add_commands(commands: Commands) -> None:
         help="blobs and shifts at borders, labels swapped between cases; a case has one of several (blobs)",
     )
     plant.add_argument("--seed", type=int, default=0)
+    plant.add_argument("--radius", type=float, nargs=2, default=(1.5, 3.0), help="of blobs, voxels (1.5 3)")
+    plant.add_argument("--verified", type=float, default=0.0, help="share of the cases that stay right and say so (0)")
 
     weaken = _copies(commands, "weaken", _weaken, "with a simulated weak modality; its own images become strong")
     weaken.add_argument("--dose", type=float, default=math.inf, help="photons of a ray before the body (no noise)")
@@ -59,8 +61,7 @@ def add_commands(commands: Commands) -> None:
     misdraw.add_argument("--seed", type=int, default=0)
 
     fuse = _copies(commands, "fuse", _fuse, "whose training labels are made of full drawings")
-    fuse.add_argument("--by", choices=("majority", "staple", "random"), required=True)
-    fuse.add_argument("--seed", type=int, default=0, help="of whose drawing is taken at random")
+    fuse.add_argument("--by", choices=("majority", "staple"), required=True)
 
     _copies(commands, "strong", _strong, "of the strong images of a paired one alone", name="DATASET_strong")
 
@@ -142,9 +143,10 @@ def _require_new(folder: Path) -> None:
 
 
 def _plant(dataset: DataSet, target: Path, options: argparse.Namespace) -> DataSet:
-    from training.data.noisy_sets import plant_dataset
+    from training.data.noisy_sets import Noise, plant_dataset
 
-    return plant_dataset(dataset, target, options.share, options.seed, options.kinds)
+    kinds, radii = tuple(options.kinds), (options.radius[0], options.radius[1])
+    return plant_dataset(dataset, target, Noise(options.share, kinds, radii, options.verified, options.seed))
 
 
 def _weaken(dataset: DataSet, target: Path, options: argparse.Namespace) -> DataSet:
@@ -177,7 +179,7 @@ def _by_class(texts: list[str]) -> dict[int, float]:
 def _fuse(dataset: DataSet, target: Path, options: argparse.Namespace) -> DataSet:
     from training.data.fused import fuse_dataset
 
-    return fuse_dataset(dataset, target, options.by, options.seed)
+    return fuse_dataset(dataset, target, options.by)
 
 
 def _strong(dataset: DataSet, target: Path, options: argparse.Namespace) -> DataSet:

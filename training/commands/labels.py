@@ -20,6 +20,7 @@ def add_commands(commands: Commands) -> None:
     trust.add_argument(
         "--passes", type=int, default=5, help="how often each label is asked about, in other batches (5)"
     )
+    trust.add_argument("--steps", type=count, default=30, help="of a training, before it is asked; 0: as trained (30)")
     trust.add_argument("--limit", type=count, default=0, help="so many cases, for a quick look")
     trust.add_argument("-o", "--output", type=Path, required=True, help="folder for maps, list and pictures")
     trust.set_defaults(command=_trust)
@@ -35,7 +36,7 @@ def _trust(options: argparse.Namespace) -> None:
     require_new(options.output)
     run = training_of(options, options.experiment, options.seed, options.set).read()
     model, planted, regions = as_reviewing_model(run), Planted(), []
-    for trust in trust_of(run, options.split, options.passes, options.limit):
+    for trust in trust_of(run, options.split, options.passes, options.limit, options.steps):
         one = reviewed(trust, model, run.experiment.paradigm.confidence)
         write_case(one, options.output)
         regions += listed(one)

@@ -4,7 +4,8 @@ Read as they are: MSD (``"training": [{"image": ..., "label": ...}]``) and nnU-N
 ``file_ending``, ``imagesTr/<case>_0000.<ending>``, ``labelsTr/<case>.<ending>``). An entry's ``image`` may be a list:
 one file a channel. Each entry may also hold ``coarse`` (a non-expert mask), ``raters`` (a list of masks of equal
 standing), ``strong`` (an image in a stronger modality, registered to ``image``), ``drawings`` (what annotators drew,
-see `Drawing`), ``patient`` and ``split`` ("train", "val" or "test").
+see `Drawing`), ``patient``, ``split`` ("train", "val" or "test") and ``verified`` (true: the label is known to be
+right).
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ class Case:
         strong: an image in a stronger modality, there in training only, registered to `image` on any grid.
         drawings: what annotators drew.
         noise: the kind of noise that was planted, see `training.data.noisy_sets`.
+        verified: whether the label is known to be right.
     """
 
     id: str
@@ -89,6 +91,7 @@ class Case:
     strong: Path | None = None
     drawings: tuple[Drawing, ...] = ()
     noise: str = ""
+    verified: bool = False
 
     @property
     def has_expert(self) -> bool:
@@ -169,7 +172,8 @@ def write_dataset(folder: Path, dataset: DataSet) -> None:
             "coarse": text(case.coarse),
         }
         entry |= {"raters": [text(p) for p in case.raters] or None, "patient": case.patient, "split": case.split}
-        entry |= {"clean": text(case.clean), "noise": case.noise or None, "strong": text(case.strong)}
+        entry |= {"clean": text(case.clean), "noise": case.noise or None, "verified": case.verified or None}
+        entry["strong"] = text(case.strong)
         entry["drawings"] = [_kept({**vars(drawing), "path": text(drawing.path)}) for drawing in case.drawings] or None
         entries.append(_kept(entry))
     content = {
@@ -231,6 +235,7 @@ def _case(folder: Path, entry: Mapping[str, Any]) -> Case:
         strong=resolve(entry.get("strong")),
         drawings=tuple(_drawing(folder, drawing) for drawing in entry.get("drawings", ())),
         noise=entry.get("noise", ""),
+        verified=bool(entry.get("verified", False)),
     )
 
 

@@ -9,20 +9,21 @@ from scipy import ndimage
 from training.data.coarse import border_field
 
 Labels = NDArray[np.uint8]
-LEAST_RADIUS, LARGEST_RADIUS = 1.5, 3.0  # Voxels.
+RADII = (1.5, 3.0)  # Of blobs, voxels.
 MOST_SHIFTED = 0.4
 
 
-def plant(labels: Labels, share: float, rng: np.random.Generator) -> Labels:
+def plant(labels: Labels, share: float, rng: np.random.Generator, radii: tuple[float, float] = RADII) -> Labels:
     """Flip blobs until ``share`` of the border's voxels have another label.
 
-    A blob is a ball of 1.5 to 3 voxels about a border voxel; all of it that has one of the border's two labels gets the
+    A blob is a ball about a border voxel; all of it that has one of the border's two labels gets the
     other one, so that a structure grows there or is eaten into.
 
     Args:
         labels: label map of 2 or 3 dimensions.
         share: 0 to 1, of the voxels with a neighbour (over a face) of another label.
         rng: every random number comes from it.
+        radii: the least and the largest one of a blob, voxels.
     """
     noisy = labels.copy()
     border = borders(labels)
@@ -31,7 +32,7 @@ def plant(labels: Labels, share: float, rng: np.random.Generator) -> Labels:
     for place in places:
         if np.count_nonzero((noisy != labels) & border) >= wanted:
             break
-        _flip(noisy, labels, place, rng)
+        _flip(noisy, labels, place, rng, radii)
     return noisy
 
 
@@ -51,13 +52,15 @@ def _cross(labels: Labels) -> NDArray[np.bool_]:
     return ndimage.generate_binary_structure(labels.ndim, 1)
 
 
-def _flip(noisy: Labels, labels: Labels, place: NDArray[np.intp], rng: np.random.Generator) -> None:
+def _flip(
+    noisy: Labels, labels: Labels, place: NDArray[np.intp], rng: np.random.Generator, radii: tuple[float, float]
+) -> None:
     """Flip one ball, in place."""
     around = tuple(slice(max(p - 1, 0), p + 2) for p in place)
     own = labels[tuple(place)]
     other = rng.choice(np.setdiff1d(labels[around], own))
     old, new = (own, other) if rng.random() < 0.5 else (other, own)
-    radius = rng.uniform(LEAST_RADIUS, LARGEST_RADIUS)
+    radius = rng.uniform(*radii)
     reach = int(np.ceil(radius))
     box = tuple(slice(max(p - reach, 0), p + reach + 1) for p in place)
     offsets = np.ogrid[

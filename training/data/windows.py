@@ -106,10 +106,11 @@ class Crop:
 class Windows(Dataset[dict[str, torch.Tensor]]):
     """Samples ``image`` (CHW[D]), ``expert`` and ``start`` (HW[D], int64) for training or validation.
 
-    Each also holds its ``index``, by which `names_of` tells the cases of a batch. With a strong modality a sample has
-    ``strong`` (1HW[D]), which lies and moves as ``image`` does but has intensities, and variations of them, of its own,
-    and ``paired``, bool: a case without a strong image has zeros and False. All else is as it is without one. With
-    strategies of drawing a sample has ``drawn`` (RHW[D], int64), see `training.data.drawings`.
+    Each also holds its ``index``, by which `names_of` tells the cases of a batch, and ``verified``, bool, see `Case`.
+    With a strong modality a sample has ``strong`` (1HW[D]), which lies and moves as ``image`` does but has intensities,
+    and variations of them, of its own, and ``paired``, bool: a case without a strong image has zeros and False. All
+    else is as it is without one. With strategies of drawing a sample has ``drawn`` (RHW[D], int64), see
+    `training.data.drawings`.
 
     Args:
         cases: the cases, each with a label and, unless masks are simulated, a coarse mask.
@@ -135,7 +136,7 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
         self.unpaired = [case.id for case in cases if strong and case.strong is None]
         self.preprocessing, self.starts, self.seed, self.augmentation = preprocessing, starts, seed, augmentation
         self.jitter = augmentation.jitter if augmentation else 0
-        self.names = [case.id for case in cases]
+        self.names, self.verified = [case.id for case in cases], [case.verified for case in cases]
         paired = strong is not None
         self.transforms = (
             _transforms(preprocessing.dimensions, augmentation, paired=paired, drawn=bool(drawings))
@@ -183,6 +184,7 @@ class Windows(Dataset[dict[str, torch.Tensor]]):
             "expert": torch.as_tensor(np.ascontiguousarray(sample["expert"][0]), dtype=torch.int64),
             "start": torch.as_tensor(np.ascontiguousarray(sample["start"][0]), dtype=torch.int64),
             "index": torch.tensor(index),
+            "verified": torch.tensor(self.verified[number]),
             **(_pair(sample["strong"], paired=view.strong is not None) if self.strong is not None else {}),
             **({"drawn": torch.as_tensor(sample["drawn"]).long()} if self.drawings else {}),
         }

@@ -5,6 +5,7 @@ A batch's pixels with the largest losses take no part, from the first step on.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from training.paradigms.plain import Learner, Objective, descend
+from training.paradigms.plain import Learner, Objective, Paradigm, descend
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,20 @@ class SmallLossSettings:
             raise ValueError("paradigm.forget is a share, at least 0 and below 1")
 
 
-class SmallLoss:
+class SmallLoss(Paradigm):
     """See the module's text."""
 
     def __init__(self, settings: SmallLossSettings, classes: int = 2) -> None:
         self.settings = settings
 
     def step(
-        self, learner: Learner, objective: Objective, image: Tensor, labels: Tensor, fabric: Fabric
+        self,
+        learner: Learner,
+        objective: Objective,
+        image: Tensor,
+        batch: Mapping[str, Tensor],
+        epoch: int,
+        fabric: Fabric,
     ) -> dict[str, Tensor]:
         losses = objective(learner.network, image)
         return {"loss": descend(learner, losses[kept(losses.detach(), self.settings.forget)].mean(), fabric)}

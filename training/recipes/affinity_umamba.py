@@ -56,7 +56,7 @@ class AffinityUMamba(ImageAlone):
 
     def step(self, batch: Mapping[str, Tensor], epoch: int, fabric: Fabric) -> dict[str, Tensor]:
         objective = Equation9(self, batch["expert"])
-        figures = self.paradigm.step(self, objective, batch["image"], batch["expert"], fabric)
+        figures = self.paradigm.step(self, objective, batch["image"], batch, epoch, fabric)
         return {**figures, **objective.figures}
 
 

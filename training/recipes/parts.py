@@ -49,6 +49,9 @@ class OptimizerSettings:
     momentum: float = 0.9
 
 
+SECOND = 2**20  # Further away than anybody's seeds.
+
+
 @dataclass(frozen=True)
 class Parts:
     """See the module's text.
@@ -58,6 +61,7 @@ class Parts:
         limit: takes this many cases a part, for a quick look; 0 takes all.
         runs: the folder of training runs, for recipes that build on another run.
         paradigm_settings: of one of `training.paradigms.PARADIGMS`.
+        second: makes another network of the same seed, whose random weights differ.
     """
 
     dataset: DataSet
@@ -69,6 +73,12 @@ class Parts:
     limit: int = 0
     runs: Path = Path("runs")
     paradigm_settings: Any = field(default_factory=PlainSettings)
+    second: bool = False
+
+    @property
+    def first_seed(self) -> int:
+        """What a network's random first weights follow from."""
+        return self.seed + SECOND * self.second
 
     @property
     def classes(self) -> int:
@@ -91,7 +101,7 @@ class Parts:
 
     def network(self, in_channels: int) -> nn.Module:
         """The network, initialised from the seed and what it starts from."""
-        torch.manual_seed(self.seed)
+        torch.manual_seed(self.first_seed)
         network = build(self.network_settings.name, **self.network_arguments(in_channels))
         start_from(network, self.network_settings.start, self.runs, self.seed)
         return network

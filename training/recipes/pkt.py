@@ -129,7 +129,7 @@ class PKT(ImageAlone):
             network.load_state_dict(weak_only(self.teacher))
         except RuntimeError as error:
             raise InputError(f"'{settings.teacher}' is of another network than network.arguments: {error}") from error
-        torch.manual_seed(parts.seed)
+        torch.manual_seed(parts.first_seed)
         known = settings.transfer == "pkt"
         wanted = [level - 1 for level in settings.levels]
         heads = StepHeads([network.features[n] for n in wanted], settings.steps, settings.anchored) if known else None
@@ -161,7 +161,7 @@ class PKT(ImageAlone):
                 figures.setdefault(f"level{level}", value.detach())
             return losses + self.settings.weight * torch.stack(transfer).sum()
 
-        return {**self.paradigm.step(self, objective, batch["image"], batch["expert"], fabric), **figures}
+        return {**self.paradigm.step(self, objective, batch["image"], batch, epoch, fabric), **figures}
 
     def _transfer(self, batch: Mapping[str, Tensor], features: list[Tensor], predicted: list[Tensor]) -> list[Tensor]:
         """Each wanted level's loss, over the cases that have a strong image."""

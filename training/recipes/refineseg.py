@@ -28,10 +28,10 @@ from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.inference.predictor import Predictor
 from training.data.drawings import Strategy, strategies_of
 from training.data.windows import Windows
+from training.last_layer import LastLayer
 from training.losses.drawings import DiceOver, Regulariser, complementary_loss, positive_loss, regulariser
 from training.recipes.drawn_facts import tell
 from training.recipes.image_alone import NO_MASK, ImageAlone
-from training.recipes.last_layer import last_layer
 from training.recipes.parts import Parts
 from training.recipes.transitions import Flips, Transitions, expected_drawings
 from training.wrapping import unwrapped
@@ -75,15 +75,16 @@ class Annotated(nn.Module):
     With ``features`` the forward pass gives logits and the features that they are made of, ``BCHW[D]``.
     """
 
-    def __init__(self, network: nn.Module, last: nn.Module, heads: nn.ModuleDict, flips: nn.ModuleDict) -> None:
+    def __init__(self, network: nn.Module, last: LastLayer, heads: nn.ModuleDict, flips: nn.ModuleDict) -> None:
         super().__init__()
-        self.network, self.heads, self.flips = network, heads, flips
-        self._seen: list[Tensor] = []
-        last.register_forward_pre_hook(lambda _, given: self._seen.__setitem__(slice(None), given))
+        self.network, self.last, self.heads, self.flips = network, last, heads, flips
 
     def forward(self, image: Tensor, features: bool = False) -> Any:
-        logits = self.network(image)
-        return (logits, self._seen.pop()) if features else logits
+        if not features:
+            return self.network(image)
+        with self.last.watched() as seen:
+            logits = self.network(image)
+        return logits, seen[0]
 
 
 class RefineSeg(ImageAlone):
@@ -100,9 +101,10 @@ class RefineSeg(ImageAlone):
             raise InputError(f"No training case of '{parts.dataset.name}' has drawings to learn from.")
         if not all(case.has_expert or case.drawings for case in parts.cases("val")):
             raise InputError(f"A validation case of '{parts.dataset.name}' has neither an expert's label nor drawings.")
-        last = last_layer(self.network, torch.zeros(1, parts.in_channels, *parts.preprocessing.window))
+        last = LastLayer(self.network, parts.classes)
+        channels = last.of(torch.zeros(1, parts.in_channels, *parts.preprocessing.window)).in_channels
         drawing = self.strategies if settings.matrices else []
-        heads = {_key(one): Transitions(last.in_channels, parts.classes, settings.keep) for one in drawing}
+        heads = {_key(one): Transitions(channels, parts.classes, settings.keep) for one in drawing}
         flips = {_key(one): Flips(parts.classes, settings.learn_flips) for one in self.strategies if one.complementary}
         self.network = Annotated(self.network, last, nn.ModuleDict(heads), nn.ModuleDict(flips))
         self.optimizer = parts.optimizer(self.network)

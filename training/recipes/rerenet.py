@@ -67,7 +67,7 @@ class ReReNet:
         previous, losses = batch["start"], []
         for number in range(1, self.settings.stages + 1):
             stage = Stage(self, batch, previous, epoch, number)
-            losses.append(self.paradigm.step(self, stage, batch["image"], batch["expert"], fabric)["loss"])
+            losses.append(self.paradigm.step(self, stage, batch["image"], batch, epoch, fabric)["loss"])
             previous = stage.labels()
         return {"loss": torch.stack(losses).mean(), "first_stage": losses[0], "last_stage": losses[-1]}
 
@@ -100,7 +100,7 @@ class Stage:
         settings = self.recipe.settings
         given = self.batch["start"] if settings.memory else None
         logits: Tensor = network(network_input(image, self.previous, given, self.recipe.parts.classes))
-        if image is self.batch["image"]:
+        if network is self.recipe.network and image is self.batch["image"]:
             self._found = logits.detach().argmax(dim=1)
         return settings.loss(logits, self.previous, self.batch["expert"], self.epoch, self.number, settings.stages)
 

@@ -32,4 +32,4 @@ class Supervised(ImageAlone):
         def losses(network: nn.Module, image: Tensor) -> Tensor:
             return self.loss(network(image), batch["expert"])
 
-        return self.paradigm.step(self, losses, self.seen(batch), batch["expert"], fabric)
+        return self.paradigm.step(self, losses, self.seen(batch), batch, epoch, fabric)

@@ -1,14 +1,19 @@
-"""Omega of whole cases, as a trained network finds it.
+"""Omega of whole cases, as a network finds it that still has to learn them.
 
 Omega belongs to a batch and to the weights at that moment: it says whether a label agrees with the batch's clear
-regions. So a recipe is given the best weights and DALE is asked about one batch after the other, while nothing is
-learnt. Several passes with other batches are averaged, as are windows that overlap.
+regions. A network that has learnt its labels has nothing left to agree about: what the clear regions' loss would have
+it do is noise then, and so is omega. So the first steps of a training are taken anew, and after them DALE is asked
+about one batch after the other, each time after one step on the batch's clear regions, while nothing else is learnt.
+That step is a new optimiser's, as large as its rate in every direction: it leads away from where the training stands,
+and the way back is what clear regions are sure of. Several passes with other batches are averaged, as are windows that
+overlap.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -28,7 +33,7 @@ from training.data.tiles import Tiles
 from training.data.windows import EpochSampler, Starts, Windows
 from training.paradigms.dale.confidence import Confidence
 from training.paradigms.dale.paradigm import DALE
-from training.paradigms.plain import Learner, Objective
+from training.paradigms.plain import Learner, Objective, Paradigm
 from training.recipes.parts import Parts
 from training.recipes.rerenet import ReReNetSettings
 
@@ -67,7 +72,7 @@ class TiledParts(Parts):
         return Tiles(self.cases(self.split), self.preprocessing, starts, self.seed, strong, whole=whole)
 
 
-class Asked:
+class Asked(Paradigm):
     """A paradigm that keeps what DALE thinks of each batch, and teaches nothing."""
 
     def __init__(self, dale: DALE) -> None:
@@ -75,13 +80,19 @@ class Asked:
         self.found: list[Confidence] = []
 
     def step(
-        self, learner: Learner, objective: Objective, image: Tensor, labels: Tensor, fabric: Fabric
+        self,
+        learner: Learner,
+        objective: Objective,
+        image: Tensor,
+        batch: Mapping[str, Tensor],
+        epoch: int,
+        fabric: Fabric,
     ) -> dict[str, Tensor]:
-        self.found.append(self.dale.trust(learner, objective, image, labels, fabric))
+        self.found.append(self.dale.trust(learner, objective, image, batch["expert"], fabric))
         return {"loss": torch.zeros(())}
 
 
-def trust_of(run: Run, split: Split = "train", passes: int = 5, limit: int = 0) -> Iterator[Trust]:
+def trust_of(run: Run, split: Split = "train", passes: int = 5, limit: int = 0, steps: int = 30) -> Iterator[Trust]:
     """Yield what a run thinks of the labels of a part of its data set; the same for the same seed.
 
     Args:
@@ -89,13 +100,14 @@ def trust_of(run: Run, split: Split = "train", passes: int = 5, limit: int = 0) 
         split: the part.
         passes: over all windows, each with other batches.
         limit: takes this many cases; 0 takes all.
+        steps: so many of the training are taken anew; 0 asks at the best weights.
 
     Raises:
         InputError: the run was trained otherwise, or there are no cases or passes.
     """
     if passes < 1:
         raise InputError("Labels are looked at in at least one pass: set --passes to 1 or more.")
-    recipe = _recipe(run, split, limit)
+    recipe = _recipe(run, split, limit, steps)
     tiles: Tiles = recipe.training_data()
     if not len(tiles):
         raise InputError(f"The {split} part of '{run.parts.dataset.name}' is empty: choose another.")
@@ -112,23 +124,44 @@ def trust_of(run: Run, split: Split = "train", passes: int = 5, limit: int = 0) 
         yield Trust(case, tiles.restore(number, omega / seen, 1), tiles.restore(number, gradient / seen, 0))
 
 
-def _recipe(run: Run, split: Split, limit: int) -> Any:
-    """The trained recipe, whose steps ask DALE and nothing else."""
+def _recipe(run: Run, split: Split, limit: int, steps: int) -> Any:
+    """The recipe with its weights, whose steps ask DALE and nothing else."""
     if isinstance(run.experiment.settings, ReReNetSettings):
         raise InputError("ReReNet starts from a first mask and suggests no labels by itself: ask another recipe.")
     values = {field.name: getattr(run.parts, field.name) for field in fields(Parts)}
     recipe = run.experiment.make(TiledParts(**{**values, "limit": limit, "split": split}))
     if not isinstance(dale := getattr(recipe, "paradigm", None), DALE):
         raise InputError("Only what was trained with 'paradigm: dale' weighs its labels: train with it.")
-    recipe.network.load_state_dict(trained_state(run))
+    recipe.network.load_state_dict(_after(run, steps) if steps else trained_state(run))
     recipe.paradigm = Asked(dale)
     return recipe
+
+
+def _after(run: Run, steps: int) -> dict[str, Tensor]:
+    """The weights after so many steps of a run, on one device."""
+    recipe, fabric = run.experiment.make(run.parts), _fabric(run)
+    recipe.network.to(fabric.device).train()
+    data, size = recipe.training_data(), run.experiment.engine.batch_size
+    batches = (
+        (epoch, batch)
+        for epoch in count()
+        for batch in DataLoader(data, size, sampler=EpochSampler(len(data), run.parts.seed, epoch), drop_last=True)
+    )
+    for epoch, batch in islice(batches, steps):
+        recipe.step({name: values.to(fabric.device) for name, values in batch.items()}, epoch, fabric)
+    weights: dict[str, Tensor] = recipe.network.state_dict()
+    return weights
+
+
+def _fabric(run: Run) -> Fabric:
+    engine = run.experiment.engine
+    return Fabric(accelerator=engine.accelerator, devices=1, precision=engine.precision)
 
 
 def _batches(run: Run, recipe: Any, tiles: Tiles, number: int) -> Iterator[tuple[list[int], Confidence]]:
     """One pass: the windows of each batch, and what is found of their labels."""
     engine, seed = run.experiment.engine, run.parts.seed
-    fabric = Fabric(accelerator=engine.accelerator, devices=1, precision=engine.precision)
+    fabric = _fabric(run)
     recipe.network.to(fabric.device).train()
     loader = DataLoader(tiles, engine.batch_size, sampler=EpochSampler(len(tiles), seed, number))
     with torch.random.fork_rng():

@@ -8,9 +8,8 @@ L of the clear set at theta' gains from omega_i is, by the chain rule and exactl
 a slope of l_i along the one direction grad L(theta'). One pass in forward mode gives those of all pixels at once, and
 nothing is differentiated twice (`confidence_reference` does).
 
-The clear set's own step has moved the network along such a direction already, as its optimiser scales it: how a pixel's
-loss changed by that step is that slope, too, and costs nothing (``by: progress``). A label is then trusted if learning
-from clear regions made it more likely.
+The virtual step is so short that L's gradient hardly differs at its two ends: ``by: gradients`` takes both at theta and
+saves the step.
 
 Decisions where the paper is silent or needs reading:
 
@@ -31,6 +30,7 @@ Decisions where the paper is silent or needs reading:
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -47,7 +47,7 @@ PixelLosses = Callable[[nn.Module], Tensor]
 Derivative = Literal["forward", "difference"]
 Update = Literal["adam", "descent"]
 Keep = Literal["negative", "positive"]
-By = Literal["virtual_step", "progress", "none"]
+By = Literal["virtual_step", "gradients", "none"]
 
 OPTIMIZERS: dict[Update, Callable[..., torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "descent": torch.optim.SGD}
 
@@ -73,16 +73,17 @@ class ConfidenceSettings:
     """How omega is found; see the module's text.
 
     Attributes:
-        by: what tells whether a label agrees with clear regions: a virtual step (the paper's), progress, or nothing.
+        by: what tells whether a label agrees with clear regions: both gradients at theta, the paper's virtual step, or
+            nothing.
         steps: K (paper: 1).
         rate: of omega's update (paper: 0.1).
         update: see the module's text.
     """
 
-    by: By = "virtual_step"
+    by: By = "gradients"
     steps: int = 1
     rate: float = 0.1
-    update: Update = "adam"
+    update: Update = "descent"
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.rate <= 0:
@@ -148,22 +149,14 @@ def find_confidence(
         derivative: see `slopes`.
     """
     settings = settings or ConfidenceSettings()
+    if settings.by == "gradients":
+        gradient = agreement(parameters, parameters, fuzzy, clear, derivative)
+        return _descended(start, lambda _: gradient, settings)
 
     def gradient_at(weights: Tensor) -> Tensor:
         return confidence_gradient(parameters, fuzzy, clear, weights, inner_rate, derivative)
 
     return _descended(start, gradient_at, settings)
-
-
-def confidence_of_progress(before: Tensor, after: Tensor, settings: ConfidenceSettings | None = None) -> Confidence:
-    """Omega of what the clear set's own step did to each pixel's loss.
-
-    Args:
-        before, after: losses of pixels, ``BHW[D]``, before and after that step.
-        settings: see its class.
-    """
-    change = (after - before).detach()
-    return _descended(torch.ones_like(change), lambda _: change, settings or ConfidenceSettings())
 
 
 def _descended(start: Tensor, gradient_at: Callable[[Tensor], Tensor], settings: ConfidenceSettings) -> Confidence:
@@ -195,8 +188,14 @@ def confidence_gradient(
     """dL(theta') / domega at ``weights``, ``BHW[D]``; for the arguments see `find_confidence`."""
     towards = _gradient(fuzzy, parameters, weights)
     moved = {name: value - inner_rate * towards[name] for name, value in parameters.items()}
-    direction = _gradient(clear, moved)
-    return slopes(fuzzy, parameters, direction, derivative) * (-inner_rate / weights.numel())
+    return agreement(parameters, moved, fuzzy, clear, derivative) * (inner_rate / weights.numel())
+
+
+def agreement(
+    parameters: Parameters, moved: Parameters, fuzzy: Losses, clear: Losses, derivative: Derivative = "forward"
+) -> Tensor:
+    """How each pixel's loss at ``parameters`` rises where L falls at ``moved``: -<grad L, grad l_i>, ``BHW[D]``."""
+    return -slopes(fuzzy, parameters, _gradient(clear, moved), derivative)
 
 
 def _gradient(losses: Losses, parameters: Parameters, weights: Tensor | None = None) -> dict[str, Tensor]:
@@ -232,6 +231,14 @@ def _central_difference(losses: Losses, parameters: Parameters, direction: Param
     with torch.autocast(length.device.type, enabled=False):
         ahead, behind = (losses({n: p + s * h * direction[n] for n, p in parameters.items()}) for s in (1, -1))
     return (ahead - behind) / (2 * h)
+
+
+def derivative_of(losses: Losses, parameters: Parameters) -> Derivative:
+    """How slopes are to be found, which is said where it is not the exact way."""
+    if forward_mode_works(losses, parameters):
+        return "forward"
+    print("This network has no forward-mode derivative: labels are weighed by differences.", file=sys.stderr)
+    return "difference"
 
 
 def forward_mode_works(losses: Losses, parameters: Parameters) -> bool:

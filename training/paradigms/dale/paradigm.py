@@ -15,8 +15,7 @@ Decisions where the paper is silent or needs reading:
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -28,23 +27,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from NoisyLabelSegLib.errors import InputError
+from training.last_layer import LastLayer
 from training.paradigms.dale.alignment import Alignment
 from training.paradigms.dale.confidence import (
     Confidence,
     ConfidenceSettings,
     Derivative,
     Keep,
-    Losses,
-    Parameters,
-    confidence_of_progress,
+    derivative_of,
     find_confidence,
-    forward_mode_works,
     losses_of,
     parameters_of,
 )
 from training.paradigms.dale.partition import Masks, Partition
-from training.paradigms.features import HeadInput
-from training.paradigms.plain import Learner, Objective, descend
+from training.paradigms.plain import Learner, Objective, Paradigm, descend
 from training.wrapping import unwrapped
 
 Masked = Literal["images", "losses"]
@@ -75,30 +71,31 @@ class DALESettings:
     def __post_init__(self) -> None:
         if self.alpha < 0:
             raise ValueError("paradigm.alpha is a weight of at least 0")
-        if self.masks == "images" and self.confidence.by == "progress":
-            raise ValueError("paradigm.confidence.by: progress compares losses of the same image: set masks to losses")
 
 
-class DALE:
+class DALE(Paradigm):
     """See the module's text."""
 
     def __init__(self, settings: DALESettings, classes: int) -> None:
         self.settings, self.classes = settings, classes
         self.derivative: Derivative | None = None
-        self.head: HeadInput | None = None
+        self.last: LastLayer | None = None
 
     def step(
-        self, learner: Learner, objective: Objective, image: Tensor, labels: Tensor, fabric: Fabric
+        self,
+        learner: Learner,
+        objective: Objective,
+        image: Tensor,
+        batch: Mapping[str, Tensor],
+        epoch: int,
+        fabric: Fabric,
     ) -> dict[str, Tensor]:
+        labels = batch["expert"]
         masks = self.settings.partition(image, labels)
-        fuzzy, clear = (self._seen(image, mask) for mask in masks)
-        before, aim = self._forward(learner.network, objective, clear)
+        before, aim = self._forward(learner.network, objective, self._seen(image, masks.clear))
         clear_loss = descend(learner, (masks.clear * before).mean(), fabric)
-        after, features = self._forward(learner.network, objective, fuzzy)
-        if self.settings.confidence.by == "virtual_step":
-            trust = self._searched(learner, objective, image, labels, masks, fabric)
-        else:
-            trust = self._without_search(before, after)
+        after, features = self._forward(learner.network, objective, self._seen(image, masks.fuzzy))
+        trust = self._confidence(learner, objective, image, masks, fabric)
         apart = self._apart(features, aim, masks, trust, labels)
         loss = fuzzy_loss(masks.fuzzy * after, trust.weights, apart, self.settings.alpha)
         fuzzy_part = descend(learner, loss, fabric)
@@ -113,49 +110,34 @@ class DALE:
     def trust(
         self, learner: Learner, objective: Objective, image: Tensor, labels: Tensor, fabric: Fabric
     ) -> Confidence:
-        """How far each label of a batch is trusted by the learner as it is, which learns nothing; see `step`.
+        """How far each label of a batch is trusted once its clear regions were learnt, which is undone.
 
         Raises:
             InputError: every label is trusted alike.
         """
-        by = self.settings.confidence.by
-        if by == "none":
+        if self.settings.confidence.by == "none":
             raise InputError("With paradigm.confidence.by: none every label is trusted alike: train with another one.")
         masks = self.settings.partition(image, labels)
-        if by == "virtual_step":
-            return self._searched(learner, objective, image, labels, masks, fabric)
         with _unlearnt(learner):
-            before = objective(learner.network, image)
-            descend(learner, (masks.clear * before).mean(), fabric)
-            with torch.no_grad():
-                after = objective(learner.network, image)
-        return self._without_search(before, after)
+            descend(learner, (masks.clear * objective(learner.network, self._seen(image, masks.clear))).mean(), fabric)
+            return self._confidence(learner, objective, image, masks, fabric)
 
-    def _searched(
-        self, learner: Learner, objective: Objective, image: Tensor, labels: Tensor, masks: Masks, fabric: Fabric
+    def _confidence(
+        self, learner: Learner, objective: Objective, image: Tensor, masks: Masks, fabric: Fabric
     ) -> Confidence:
-        """Omega of a virtual step."""
-        fuzzy, clear = (_weighted(objective, self._seen(image, mask), mask) for mask in masks)
-        return self.confidence(learner, clear, fuzzy, labels, fabric)
-
-    def confidence(self, learner: Learner, clear: Set, fuzzy: Set, labels: Tensor, fabric: Fabric) -> Confidence:
         """How far each label of the fuzzy set is trusted, (8) to (11), at the learner's present weights."""
+        start = torch.ones_like(masks.fuzzy)
+        if self.settings.confidence.by == "none":
+            return Confidence(start, -start if self.settings.keep == "negative" else start)
         network = unwrapped(learner.network)
         parameters, rate = parameters_of(network), learner.optimizer.param_groups[0]["lr"]
-        start = torch.ones(labels.shape, device=labels.device)
+        fuzzy, clear = (_weighted(objective, self._seen(image, mask), mask) for mask in masks)
         with fabric.autocast():
             of_fuzzy, of_clear = losses_of(network, fuzzy), losses_of(network, clear)
-            self.derivative = self.derivative or _derivative(of_fuzzy, parameters)
+            self.derivative = self.derivative or derivative_of(of_fuzzy, parameters)
             return find_confidence(
                 parameters, of_fuzzy, of_clear, start, rate, self.settings.confidence, self.derivative
             )
-
-    def _without_search(self, before: Tensor, after: Tensor) -> Confidence:
-        """Omega of the clear set's own step, or the same everywhere, where every label is kept."""
-        if self.settings.confidence.by == "progress":
-            return confidence_of_progress(before, after, self.settings.confidence)
-        everywhere = torch.ones_like(after)
-        return Confidence(everywhere, -everywhere if self.settings.keep == "negative" else everywhere)
 
     def _seen(self, image: Tensor, mask: Tensor) -> Tensor:
         """What a set sees of an image."""
@@ -165,8 +147,8 @@ class DALE:
         """Losses, and the features that they come from where L_W asks for them."""
         if not self.settings.alpha:
             return objective(network, image), None
-        self.head = self.head or HeadInput(network, self.classes)
-        with self.head.watched() as features:
+        self.last = self.last or LastLayer(network, self.classes)
+        with self.last.watched() as features:
             found = objective(network, image)
         return found, features[0]
 
@@ -207,14 +189,6 @@ def fuzzy_loss(losses: Tensor, confidence: Tensor, alignment: Tensor, alpha: flo
         alpha: its weight (paper: 0.05).
     """
     return (confidence * losses).mean() + alpha * confidence.mean() * alignment
-
-
-def _derivative(losses: Losses, parameters: Parameters) -> Derivative:
-    """How slopes are found, which is said where it is not the exact way."""
-    if forward_mode_works(losses, parameters):
-        return "forward"
-    print("DALE: this network has no forward-mode derivative; confidence is found by differences.", file=sys.stderr)
-    return "difference"
 
 
 def _sampled(values: Tensor, size: torch.Size) -> Tensor:

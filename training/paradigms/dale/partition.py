@@ -43,13 +43,13 @@ class Partition:
 
     Attributes:
         patch: pixels of a patch along each axis (paper: 16).
-        threshold: tau (paper: 0.9).
+        threshold: tau (paper: 0.9, which leaves nearly every label in the clear set, noise too).
         measure: what makes a patch fuzzy (paper: both, the larger of the two).
         entropy, clear, bins: see the module's text.
     """
 
     patch: int = 16
-    threshold: float = 0.9
+    threshold: float = 0.3
     measure: Measure = "both"
     entropy: Entropy = "shannon"
     clear: Clear = "complement"

@@ -1,0 +1,93 @@
+"""Two networks that begin elsewhere, each taught by the pixels that the other finds easy (Han et al., NeurIPS 2018).
+
+What a network has mistaken is not confirmed by itself: of a batch's pixels, those that lose most by the *other* one
+take no part. Both see the same batches; the first one is kept, the other is there in training only.
+
+Decisions:
+
+- A pixel is an instance. The share that is left out grows from 0 to `forget` over the first epochs, as published.
+- Networks that begin alike, from a whole other network's weights, stay alike: they are refused.
+- BECO, a rival in DALE's paper, exchanges labels instead of a choice, which not every loss here could take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from NoisyLabelSegLib.errors import InputError
+from training.paradigms.plain import Companion, Learner, Objective, Paradigm, descend
+from training.paradigms.small_loss import kept
+
+if TYPE_CHECKING:
+    from training.recipes.parts import Parts
+
+
+@dataclass(frozen=True)
+class CoTeachingSettings:
+    """Settings of the paradigm "co_teaching".
+
+    Attributes:
+        name: of the paradigm.
+        forget: the share of the pixels that is left out in the end, about that of the wrong labels, 0 to 1.
+        warm_up: epochs until then (paper: 10); 0 leaves them out from the first step on.
+    """
+
+    name: Literal["co_teaching"] = "co_teaching"
+    forget: float = 0.05
+    warm_up: int = 10
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.forget < 1 or self.warm_up < 0:
+            raise ValueError("paradigm.forget is a share, at least 0 and below 1, and paradigm.warm_up at least 0")
+
+
+class CoTeaching(Paradigm):
+    """See the module's text."""
+
+    def __init__(self, settings: CoTeachingSettings, classes: int = 2) -> None:
+        self.settings = settings
+        self.peer: Companion | None = None
+
+    @property
+    def companions(self) -> Mapping[str, Learner]:
+        return {"peer": self.peer} if self.peer else {}
+
+    def prepare(self, learner: Learner, parts: Parts, another: Callable[[], Learner]) -> None:
+        other = another()
+        pairs = zip(learner.network.parameters(), other.network.parameters(), strict=True)
+        if all(torch.equal(ours, theirs) for ours, theirs in pairs):
+            raise InputError(
+                "Co-teaching's two networks would begin alike and stay so: start them from no whole network, or use "
+                "paradigm: small_loss, which comes to the same."
+            )
+        self.peer = Companion(other.network, other.optimizer)
+
+    def step(
+        self,
+        learner: Learner,
+        objective: Objective,
+        image: Tensor,
+        batch: Mapping[str, Tensor],
+        epoch: int,
+        fabric: Fabric,
+    ) -> dict[str, Tensor]:
+        assert self.peer is not None, "prepare was not called"
+        ours, theirs = objective(learner.network, image), objective(self.peer.network, image)
+        forget = forgotten(self.settings, epoch)
+        by_us, by_them = (kept(losses.detach(), forget) for losses in (ours, theirs))
+        return {
+            "loss": descend(learner, ours[by_them].mean(), fabric),
+            "peer": descend(self.peer, theirs[by_us].mean(), fabric),
+            "agreed": (by_us == by_them).float().mean(),
+        }
+
+
+def forgotten(settings: CoTeachingSettings, epoch: int) -> float:
+    """The share of the pixels that an epoch leaves out."""
+    return settings.forget * min(epoch / settings.warm_up, 1) if settings.warm_up else settings.forget
