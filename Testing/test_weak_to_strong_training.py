@@ -260,6 +260,11 @@ def test_every_way_of_transfer_trains(desk: Path, change: list[str]) -> None:
     assert torch.isfinite(figures["loss"])
 
 
+def test_two_pupils_of_a_teacher_are_alike_and_cannot_teach_each_other(desk: Path) -> None:
+    with pytest.raises(InputError, match="would begin alike"):
+        pupil(desk, "paradigm=co_teaching")
+
+
 @pytest.mark.parametrize(("update", "reached"), [("joint", True), ("blockwise", False)])
 def test_blockwise_no_level_moves_the_one_before_it(desk: Path, update: str, reached: bool) -> None:
     recipe = pupil(desk, f"settings.update={update}", "settings.levels=[2]", "settings.weight=1")

@@ -6,7 +6,7 @@ take no part. Both see the same batches; the first one is kept, the other is the
 Decisions:
 
 - A pixel is an instance. The share that is left out grows from 0 to `forget` over the first epochs, as published.
-- Networks that begin alike, from a whole other network's weights, stay alike: they are refused.
+- Networks that begin alike, from a whole other network's weights as PKT's do, stay alike: they are refused.
 - BECO, a rival in DALE's paper, exchanges labels instead of a choice, which not every loss here could take.
 """
 

@@ -129,7 +129,7 @@ class PKT(ImageAlone):
             network.load_state_dict(weak_only(self.teacher))
         except RuntimeError as error:
             raise InputError(f"'{settings.teacher}' is of another network than network.arguments: {error}") from error
-        torch.manual_seed(parts.first_seed)
+        torch.manual_seed(parts.seed)
         known = settings.transfer == "pkt"
         wanted = [level - 1 for level in settings.levels]
         heads = StepHeads([network.features[n] for n in wanted], settings.steps, settings.anchored) if known else None
