@@ -61,7 +61,8 @@ def add_commands(commands: Commands) -> None:
     misdraw.add_argument("--seed", type=int, default=0)
 
     fuse = _copies(commands, "fuse", _fuse, "whose training labels are made of full drawings")
-    fuse.add_argument("--by", choices=("majority", "staple"), required=True)
+    fuse.add_argument("--by", choices=("majority", "staple", "random"), required=True)
+    fuse.add_argument("--seed", type=int, default=0, help="of whose drawing is taken at random")
 
     _copies(commands, "strong", _strong, "of the strong images of a paired one alone", name="DATASET_strong")
 
@@ -179,7 +180,7 @@ def _by_class(texts: list[str]) -> dict[int, float]:
 def _fuse(dataset: DataSet, target: Path, options: argparse.Namespace) -> DataSet:
     from training.data.fused import fuse_dataset
 
-    return fuse_dataset(dataset, target, options.by)
+    return fuse_dataset(dataset, target, options.by, options.seed)
 
 
 def _strong(dataset: DataSet, target: Path, options: argparse.Namespace) -> DataSet:
