@@ -19,6 +19,7 @@ BENCHMARKS = (
     "step-heads",
     "transitions",
     "segment",
+    "rotation",
 )
 
 
