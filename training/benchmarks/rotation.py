@@ -1,7 +1,8 @@
 """What turning slices costs: a batch's at once on its device, and MONAI's RandRotate90 slice by slice in a loader.
 
-Both turn as many slices of as many fragments, and both give a batch on the device; the loader has one process. Also the
-ways of turning a batch that were tried: a choice among all four turns of every voxel (`where`), and one gather.
+Both turn as many slices of as many fragments, which lie at half precision, and both give a batch on the device; the
+loader has one process. Also the ways of turning a batch that were tried: a choice among all four turns of every voxel
+(`where`), and one gather.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from monai.transforms import RandRotate90
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from training.pretext.rotation import CLASSES, random_turns, turned
+from training.pretext.rotation import CLASSES, random_turns, turn_
 
 SHAPES = ((16, 16, 64), (16, 16, 256))
 """Fragments, slices, and rows or columns."""
@@ -30,14 +31,14 @@ def main() -> None:
 
 
 def _compare(shape: tuple[int, int, int], device: torch.device) -> None:
-    fragments = torch.randn(shape[0], 1, shape[1], shape[2], shape[2])
-    batch = fragments[:BATCH].to(device)
+    fragments = torch.randn(shape[0], 1, shape[1], shape[2], shape[2]).half()
+    batch = fragments[:BATCH].float().to(device)
     turns = random_turns(BATCH, shape[1], SLICES)
     ways: dict[str, Callable[[], object]] = {
         "loader, MONAI slice by slice": lambda: _epoch(_SliceBySlice(fragments), device),
-        "loader, turned at once": lambda: [turned(one, turns) for one in _epoch(_Plain(fragments), device)],
+        "loader, turned at once": lambda: [turn_(one, turns) for one in _epoch(_Plain(fragments), device)],
         "loader alone": lambda: _epoch(_Plain(fragments), device),
-        "one batch at once": lambda: turned(batch, turns),
+        "one batch at once": lambda: turn_(batch, turns),
         "one batch by where": lambda: by_where(batch, turns),
         "one batch by gather": lambda: by_gather(batch, turns),
     }
@@ -73,7 +74,7 @@ class _Plain(Dataset[Tensor]):
         return len(self.fragments)
 
     def __getitem__(self, index: int) -> Tensor:
-        return self.fragments[index]
+        return self.fragments[index].float()
 
 
 class _SliceBySlice(_Plain):
@@ -82,14 +83,14 @@ class _SliceBySlice(_Plain):
     turn = RandRotate90(prob=1 - 1 / CLASSES, max_k=CLASSES - 1)
 
     def __getitem__(self, index: int) -> Tensor:
-        fragment = self.fragments[index].clone()
+        fragment = super().__getitem__(index)
         for number in torch.randperm(fragment.shape[1])[:SLICES].tolist():
             fragment[:, number] = self.turn(fragment[:, number]).as_tensor()
         return fragment
 
 
 def by_where(fragments: Tensor, turns: Tensor) -> Tensor:
-    """`turned` by a choice among all four turns of everything."""
+    """`turn_` of a copy by a choice among all four turns of everything."""
     result, which = fragments, turns.to(fragments.device)[:, None, :, None, None]
     for quarters in range(1, CLASSES):
         result = torch.where(which == quarters, torch.rot90(fragments, quarters, (-2, -1)), result)
@@ -97,7 +98,7 @@ def by_where(fragments: Tensor, turns: Tensor) -> Tensor:
 
 
 def by_gather(fragments: Tensor, turns: Tensor) -> Tensor:
-    """`turned` by one gather of all voxels."""
+    """`turn_` of a copy by one gather of all voxels."""
     side = fragments.shape[-1]
     own = torch.arange(side * side).view(side, side)
     places = torch.stack([torch.rot90(own, quarters, (0, 1)).flatten() for quarters in range(CLASSES)])

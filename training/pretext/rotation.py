@@ -48,7 +48,7 @@ class RotationSettings:
 
 
 class Rotation(Task):
-    """See the module's text."""
+    """See the module's text; a batch that was asked about is turned afterwards."""
 
     def __init__(self, settings: RotationSettings, encoder: Encoder, channels: int) -> None:
         super().__init__()
@@ -67,13 +67,13 @@ class Rotation(Task):
 
     def forward(self, encoder: Encoder, fragments: Tensor) -> Tensor:
         turns = random_turns(*fragments.shape[0:3:2], self.settings.slices)
-        logits = self.logits(encoder, turned(fragments, turns))
+        logits = self.logits(encoder, turn_(fragments, turns))
         return rotation_loss(logits, turns.to(logits.device), self.settings.loss)
 
     def tally(self, encoder: Encoder, fragments: Tensor) -> Tensor:
         """Confusion (4, 4): true classes are rows."""
         turns = random_turns(*fragments.shape[0:3:2], self.settings.slices)
-        found = self.logits(encoder, turned(fragments, turns)).argmax(dim=2).cpu()
+        found = self.logits(encoder, turn_(fragments, turns)).argmax(dim=2).cpu()
         return torch.bincount((turns * CLASSES + found).flatten(), minlength=CLASSES**2).view(CLASSES, CLASSES)
 
     def figures(self, tally: Tensor) -> dict[str, float]:
@@ -95,18 +95,17 @@ def random_turns(batch: int, depth: int, slices: int) -> Tensor:
     return torch.zeros(batch, depth, dtype=torch.int64).scatter(1, chosen, torch.randint(CLASSES, chosen.shape))
 
 
-def turned(fragments: Tensor, turns: Tensor) -> Tensor:
-    """Fragments ``BCDHW``, H = W, with slices turned by quarter ``turns`` (B, D), counterclockwise.
+def turn_(fragments: Tensor, turns: Tensor) -> Tensor:
+    """Turn slices of fragments ``BCDHW``, H = W, by quarter ``turns`` (B, D), counterclockwise, where they lie.
 
-    The slices of a batch that turn alike are turned together, and only those: of the others nothing but the one copy is
-    made. ``turns`` lie on the CPU, so that no device is waited for.
+    The slices of a batch that turn alike are turned together, and nothing of the others is copied: a copy of the batch
+    would take several times as long as its turns. ``turns`` lie on the CPU, so that no device is waited for.
     """
-    result = fragments.clone()
     for quarters in range(1, CLASSES):
         which = (turns == quarters).nonzero(as_tuple=True)
         batch, depth = (index.to(fragments.device, non_blocking=True) for index in which)
-        result[batch, :, depth] = torch.rot90(fragments[batch, :, depth], quarters, (-2, -1))
-    return result
+        fragments[batch, :, depth] = torch.rot90(fragments[batch, :, depth], quarters, (-2, -1))
+    return fragments
 
 
 def rotation_loss(logits: Tensor, turns: Tensor, kind: Literal["softmax", "sigmoid"] = "softmax") -> Tensor:

@@ -59,7 +59,11 @@ class Pretraining(nn.Module):
         self.encoder, self.tasks = encoder, nn.ModuleDict(tasks)
 
     def forward(self, fragments: Tensor) -> dict[str, Tensor]:
-        return {name: task(self.encoder, fragments) for name, task in self.tasks.items()}
+        return {name: task(self.encoder, fragments) for name, task in self.in_turn()}
+
+    def in_turn(self) -> list[tuple[str, nn.Module]]:
+        """The tasks by name; the rotation, which is the first and turns slices where they lie, comes last."""
+        return [*self.tasks.items()][::-1]
 
 
 class Pretrain:
@@ -116,7 +120,7 @@ class Pretrain:
         with torch.random.fork_rng():
             torch.manual_seed(self.parts.seed)
             for batch in DataLoader(fragments, AT_ONCE):
-                for name, task in network.tasks.items():
+                for name, task in network.in_turn():
                     tally = task.tally(network.encoder, batch["image"].to(device))
                     sums[name] = sums.get(name, 0) + tally
-        return sums
+        return {name: sums[name] for name in network.tasks}
