@@ -119,6 +119,7 @@ def test_only_what_was_hidden_counts() -> None:
     encoder = Encoder(network("res_unet_3d", []), 1, [8, 16, 16])
     task = Masked(MaskedSettings(share=0.5, box=(4, 8, 8)), encoder, 1)
     nn.init.zeros_(task.head.weight)
+    assert task.head.bias is not None
     nn.init.constant_(task.head.bias, 2.0)
     torch.manual_seed(3)
     hidden = random_boxes((2, 1, 8, 16, 16), (4, 8, 8), 0.5)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from lightning_fabric import Fabric
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 
 from NoisyLabelSegLib.errors import InputError
@@ -213,7 +213,9 @@ class Engine:
             len(data), self.seed, self.state.epoch, fabric.global_rank, fabric.world_size, skip=self.state.batch * size
         )
         self.batches = self.state.batch + len(sampler) // size
-        loader = DataLoader(data, size, sampler=sampler, num_workers=self.settings.workers, drop_last=True)
+        loader = DataLoader(
+            cast("Dataset[Any]", data), size, sampler=sampler, num_workers=self.settings.workers, drop_last=True
+        )
         return fabric.setup_dataloaders(loader, use_distributed_sampler=False)
 
     def _validate(self) -> dict[str, float]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from monai.transforms import RandRotate90
@@ -80,7 +81,7 @@ class _Plain(Dataset[Tensor]):
 class _SliceBySlice(_Plain):
     """Turns each of some slices by MONAI, 25 % of them by nothing."""
 
-    turn = RandRotate90(prob=1 - 1 / CLASSES, max_k=CLASSES - 1)
+    turn: Any = RandRotate90(prob=1 - 1 / CLASSES, max_k=CLASSES - 1)
 
     def __getitem__(self, index: int) -> Tensor:
         fragment = super().__getitem__(index)

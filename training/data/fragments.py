@@ -110,7 +110,7 @@ class Fragments(Dataset[dict[str, Tensor]]):
         size = np.array([self.window[0], side, side])
         start = rng.integers(0, np.array(voxels.shape[1:]) - size + 1)
         box = tuple(slice(int(s), int(s + n)) for s, n in zip(start, size, strict=True))
-        image = torch.from_numpy(voxels[(slice(None), *box)].astype(np.float32))
+        image = torch.from_numpy(voxels[:, box[0], box[1], box[2]].astype(np.float32))
         return image if side == self.window[1] else _resized(image, self.window[1])
 
 
@@ -176,7 +176,7 @@ def with_turned_slices(image: sitk.Image, rng: np.random.Generator) -> sitk.Imag
     left, top = ((size - side) // 2 for size in axial.GetSize()[:2])
     square = axial[left : left + side, top : top + side, :]
     slices = sitk.GetArrayFromImage(square)
-    result = sitk.GetImageFromArray(np.stack([np.rot90(one, rng.integers(4)) for one in slices]))
+    result = sitk.GetImageFromArray(np.stack([np.rot90(one, int(rng.integers(4))) for one in slices]))
     result.CopyInformation(square)
     return result
 

@@ -56,8 +56,7 @@ class Encoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         if not self.end:
-            features: Any = self.network.encoder(image)
-            return features[-1]
+            return self.network.get_submodule("encoder")(image)[-1]
         try:
             self.network(image)
         except _Reached as reached:

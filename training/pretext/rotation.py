@@ -8,8 +8,9 @@ Decisions where the thesis is silent or contradicts itself:
 
 - It has a sigmoid and a cross-entropy of "a probability distribution". ``softmax`` is the cross-entropy; ``sigmoid``
   (its word) asks each class by itself: binary cross-entropies, summed over the classes.
-- The deepest features have fewer slices than the fragment: after a mean over the plane, two linear layers tell
-  of every slice that one of theirs stands for.
+- Of the head it has the shape of its output alone. The deepest features have fewer slices than the fragment: of their
+  means over the fields of a grid in the plane two linear layers tell every slice that one of theirs stands for.
+  ``grid: 1`` is the mean over the whole plane, where the head no longer knows what lies where.
 """
 
 from __future__ import annotations
@@ -36,15 +37,17 @@ class RotationSettings:
         weight: of its loss among those of all tasks.
         slices: K, how many slices are chosen (paper: 4; 2 and 6 in its ablation).
         loss: of a slice.
+        grid: fields along each side of the plane.
     """
 
     weight: float = 1.0
     slices: int = 4
     loss: Literal["softmax", "sigmoid"] = "softmax"
+    grid: int = 2
 
     def __post_init__(self) -> None:
-        if self.slices < 1:
-            raise ValueError("settings.tasks.rotation.slices must be at least 1")
+        if self.slices < 1 or self.grid < 1:
+            raise ValueError("settings.tasks.rotation.slices and .grid must be at least 1")
 
 
 class Rotation(Task):
@@ -54,25 +57,26 @@ class Rotation(Task):
         super().__init__()
         self.settings = settings
         self.head = nn.Sequential(
-            nn.Linear(encoder.features, encoder.features),
+            nn.Linear(encoder.features * settings.grid**2, encoder.features),
             nn.GELU(),
             nn.Linear(encoder.features, encoder.strides[0] * CLASSES),
         )
 
     def logits(self, encoder: Encoder, fragments: Tensor) -> Tensor:
         """(B, D, 4) of fragments ``BCDHW``."""
-        features = encoder(fragments).mean(dim=(3, 4)).transpose(1, 2)
-        each: Tensor = self.head(features).unflatten(2, (-1, CLASSES)).flatten(1, 2)
+        grid = self.settings.grid
+        fields = F.adaptive_avg_pool3d(encoder(fragments), (None, grid, grid))
+        each: Tensor = self.head(fields.transpose(1, 2).flatten(2)).unflatten(2, (-1, CLASSES)).flatten(1, 2)
         return each[:, : fragments.shape[2]]
 
     def forward(self, encoder: Encoder, fragments: Tensor) -> Tensor:
-        turns = random_turns(*fragments.shape[0:3:2], self.settings.slices)
+        turns = random_turns(fragments.shape[0], fragments.shape[2], self.settings.slices)
         logits = self.logits(encoder, turn_(fragments, turns))
         return rotation_loss(logits, turns.to(logits.device), self.settings.loss)
 
     def tally(self, encoder: Encoder, fragments: Tensor) -> Tensor:
         """Confusion (4, 4): true classes are rows."""
-        turns = random_turns(*fragments.shape[0:3:2], self.settings.slices)
+        turns = random_turns(fragments.shape[0], fragments.shape[2], self.settings.slices)
         found = self.logits(encoder, turn_(fragments, turns)).argmax(dim=2).cpu()
         return torch.bincount((turns * CLASSES + found).flatten(), minlength=CLASSES**2).view(CLASSES, CLASSES)
 

@@ -8,8 +8,10 @@ classification task"), of fragments and questions that are the same each time.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -22,6 +24,7 @@ from training.data.windows import Augmentation
 from training.paradigms.plain import descend
 from training.pretext import Tasks
 from training.pretext.encoder import Encoder
+from training.pretext.task import Task
 from training.recipes.parts import Parts
 from training.wrapping import unwrapped
 
@@ -61,9 +64,15 @@ class Pretraining(nn.Module):
     def forward(self, fragments: Tensor) -> dict[str, Tensor]:
         return {name: task(self.encoder, fragments) for name, task in self.in_turn()}
 
-    def in_turn(self) -> list[tuple[str, nn.Module]]:
+    def task(self, name: str) -> Task:
+        """One of the tasks."""
+        task = self.tasks[name]
+        assert isinstance(task, Task)
+        return task
+
+    def in_turn(self) -> list[tuple[str, Task]]:
         """The tasks by name; the rotation, which is the first and turns slices where they lie, comes last."""
-        return [*self.tasks.items()][::-1]
+        return [(name, self.task(name)) for name in [*self.tasks][::-1]]
 
 
 class Pretrain:
@@ -93,8 +102,10 @@ class Pretrain:
     def held_out(self, *, turned: bool = False) -> Fragments:
         """Fragments of the validation part; for ``turned`` see `Fragments`."""
         settings, parts = self.settings, self.parts
-        how = {"square": settings.square, "turned": turned}
-        return Fragments(parts.cases("val"), parts.preprocessing, parts.seed, settings.held_out, vary=False, **how)
+        cases, count = parts.cases("val"), settings.held_out
+        return Fragments(
+            cases, parts.preprocessing, parts.seed, count, vary=False, square=settings.square, turned=turned
+        )
 
     def step(self, batch: Mapping[str, Tensor], epoch: int, fabric: Fabric) -> dict[str, Tensor]:
         losses = self.network(batch["image"])
@@ -105,22 +116,24 @@ class Pretrain:
         self._validation = self._validation or self.held_out()
         figures: dict[str, float] = {}
         for name, tally in self.tallies(self._validation).items():
-            figures |= self.task(name).figures(tally)
+            figures |= self.trained.task(name).figures(tally)
         return {"score": next(iter(figures.values())), **figures}
 
-    def task(self, name: str) -> nn.Module:
-        """One of the tasks."""
-        return unwrapped(self.network).tasks[name]
+    @property
+    def trained(self) -> Pretraining:
+        """The network itself."""
+        network = unwrapped(self.network)
+        assert isinstance(network, Pretraining)
+        return network
 
     @torch.inference_mode()
     def tallies(self, fragments: Fragments) -> dict[str, Tensor]:
         """What each task counts in fragments, with the same questions each time."""
-        network = unwrapped(self.network).eval()
-        device, sums = next(network.parameters()).device, dict[str, Tensor]()
+        network = self.trained.eval()
+        device, sums = next(network.parameters()).device, defaultdict[str, Any](int)
         with torch.random.fork_rng():
             torch.manual_seed(self.parts.seed)
             for batch in DataLoader(fragments, AT_ONCE):
                 for name, task in network.in_turn():
-                    tally = task.tally(network.encoder, batch["image"].to(device))
-                    sums[name] = sums.get(name, 0) + tally
+                    sums[name] += task.tally(network.encoder, batch["image"].to(device))
         return {name: sums[name] for name in network.tasks}
