@@ -58,6 +58,7 @@ set(LIBRARY_SCRIPTS
   NoisyLabelSegLib/networks/mamba.py
   NoisyLabelSegLib/networks/nnunet.py
   NoisyLabelSegLib/networks/plain_conv_unet.py
+  NoisyLabelSegLib/networks/res_unet_3d.py
   NoisyLabelSegLib/networks/residual_encoder_unet.py
   NoisyLabelSegLib/networks/segresnet.py
   NoisyLabelSegLib/networks/swin_unetr.py

@@ -24,6 +24,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "attention_unet": {"features": [4, 8, 8]},
     "dynamic_unet": {"features": [4, 8, 8]},
     "plain_conv_unet": {"features": [4, 8, 8]},
+    "res_unet_3d": {"features": [4, 8, 8]},
     "residual_encoder_unet": {"features": [4, 8, 8], "blocks": [1, 2, 1]},
     "segresnet": {"features": 8, "blocks_down": [1, 1, 1], "blocks_up": [1, 1]},
     "swin_unetr": {"features": 12, "depths": [1, 1, 1, 1], "heads": [1, 1, 2, 2], "window": 2},

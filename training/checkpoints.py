@@ -91,6 +91,8 @@ def with_arguments(model: Model, **changed: Any) -> Model:
 def network_of(run: Run) -> Network:
     """The network's name and arguments, as a bundle stores them."""
     settings, in_channels = run.experiment.settings, run.parts.in_channels
+    if not RECIPES[run.experiment.recipe].segments:
+        raise InputError(f"'{run.folder}' holds an encoder alone: train a network from it first, by network.start.")
     if isinstance(settings, ReReNetSettings):
         in_channels = input_channels(1, run.parts.classes, memory=settings.memory)
     elif isinstance(settings, ARMSettings):

@@ -12,18 +12,18 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 
 from NoisyLabelSegLib.errors import InputError
-from training.data.windows import EpochSampler, Windows
+from training.data.windows import EpochSampler
 from training.paradigms.plain import Learner
 from training.texts import write_text
 
@@ -67,10 +67,21 @@ class EngineSettings:
             raise ValueError("epochs, batch_size and validate_every must be at least 1")
 
 
+class Samples(Protocol):
+    """What a recipe is trained on: a data set whose keys are (epoch, index), and whose samples hold their ``index``."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, torch.Tensor]: ...
+
+    def names_of(self, indices: torch.Tensor) -> list[str]:
+        """The cases that samples are of, each once."""
+
+
 class Recipe(Learner, Protocol):
     """What the engine asks of a method."""
 
-    def training_data(self) -> Windows:
+    def training_data(self) -> Samples:
         """The windows to train on."""
 
     def step(self, batch: Mapping[str, torch.Tensor], epoch: int, fabric: Fabric) -> dict[str, torch.Tensor]:
@@ -176,7 +187,7 @@ class Engine:
             writer.close()
         return self.state.best
 
-    def _epoch(self, data: Windows, writer: SummaryWriter | None) -> dict[str, float]:
+    def _epoch(self, data: Samples, writer: SummaryWriter | None) -> dict[str, float]:
         start = time.monotonic()
         for batch in self._loader(data):
             self.state.loss += self._step(batch, data, writer)
@@ -195,7 +206,7 @@ class Engine:
                 writer.add_scalar(f"epoch/{name}", value, self.state.epoch)
         return figures
 
-    def _step(self, batch: Mapping[str, torch.Tensor], data: Windows, writer: SummaryWriter | None) -> float:
+    def _step(self, batch: Mapping[str, torch.Tensor], data: Samples, writer: SummaryWriter | None) -> float:
         torch.manual_seed(hash((self.seed, self.state.step, self.fabric.global_rank)))
         for group, rate in zip(self._groups(), self.base_rates, strict=True):
             group["lr"] = rate * self._rate_factor()
@@ -227,13 +238,15 @@ class Engine:
         done = (self.state.epoch + self.state.batch / max(self.batches, 1)) / self.settings.epochs
         return 0.5 * (1 + float(np.cos(np.pi * min(done, 1))))
 
-    def _loader(self, data: Windows) -> Any:
+    def _loader(self, data: Samples) -> Any:
         size, fabric = self.settings.batch_size, self.fabric
         sampler = EpochSampler(
             len(data), self.seed, self.state.epoch, fabric.global_rank, fabric.world_size, skip=self.state.batch * size
         )
         self.batches = self.state.batch + len(sampler) // size
-        loader = DataLoader(data, size, sampler=sampler, num_workers=self.settings.workers, drop_last=True)
+        loader = DataLoader(
+            cast("Dataset[Any]", data), size, sampler=sampler, num_workers=self.settings.workers, drop_last=True
+        )
         return fabric.setup_dataloaders(loader, use_distributed_sampler=False)
 
     def _validate(self) -> dict[str, float]:

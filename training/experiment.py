@@ -19,12 +19,14 @@ from jsonargparse import ArgumentError, ArgumentParser
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.inference.preprocessing import Preprocessing
 from training.data.cases import DataSet, read_dataset
+from training.data.pooled import pooled
 from training.data.windows import Augmentation
 from training.engine import EngineSettings
 from training.paradigms import PARADIGMS
 from training.paradigms.plain import Learner
 from training.recipes import RECIPES
 from training.recipes.parts import NetworkSettings, OptimizerSettings, Parts
+from training.recipes.pretrain import PretrainSettings
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,10 @@ class Experiment:
     values: Mapping[str, Any]
 
     def dataset(self, data_folder: Path) -> DataSet:
-        """Open the data set."""
-        return read_dataset(data_folder / self.data)
+        """Open the data set, and of pre-training those that are pooled with it."""
+        dataset = read_dataset(data_folder / self.data)
+        more = self.settings.pool if isinstance(self.settings, PretrainSettings) else ()
+        return pooled([dataset, *(read_dataset(data_folder / name) for name in more)]) if more else dataset
 
     def parts(self, data_folder: Path, seed: int, limit: int = 0, runs: Path = Path("runs")) -> Parts:
         """Open the data set and put together what the recipe needs."""

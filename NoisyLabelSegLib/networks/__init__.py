@@ -16,6 +16,7 @@ from NoisyLabelSegLib.networks.affinity_umamba import AffinityUMamba
 from NoisyLabelSegLib.networks.attention_unet import attention_unet
 from NoisyLabelSegLib.networks.dynamic_unet import dynamic_unet
 from NoisyLabelSegLib.networks.plain_conv_unet import plain_conv_unet
+from NoisyLabelSegLib.networks.res_unet_3d import ResUNet3D
 from NoisyLabelSegLib.networks.residual_encoder_unet import residual_encoder_unet
 from NoisyLabelSegLib.networks.segresnet import segresnet
 from NoisyLabelSegLib.networks.swin_unetr import swin_unetr
@@ -30,6 +31,7 @@ REGISTRY: dict[str, Callable[..., nn.Module]] = {
     "attention_unet": attention_unet,
     "dynamic_unet": dynamic_unet,
     "plain_conv_unet": plain_conv_unet,
+    "res_unet_3d": ResUNet3D,
     "residual_encoder_unet": residual_encoder_unet,
     "segresnet": segresnet,
     "swin_unetr": swin_unetr,

@@ -20,6 +20,7 @@ BENCHMARKS = (
     "transitions",
     "paradigms",
     "segment",
+    "rotation",
 )
 
 

@@ -1,21 +1,15 @@
 """Training windows at random places of whole images, a third of them about a labelled voxel (nnU-Net's share).
 
 For data sets whose structures a window about the mask cannot hold. Cases are prepared when they are first asked for
-and then lie, as the network sees them, in a temporary folder (``TMPDIR``), mapped into memory: they may be larger than
-it. Validation sees each case whole.
+and then lie, as the network sees them, on disk. Validation sees each case whole.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-import weakref
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +18,7 @@ from numpy.typing import NDArray
 from NoisyLabelSegLib.inference.preprocessing import Intensity, Preprocessing
 from training.data.cases import Case
 from training.data.drawings import Strategy
+from training.data.on_disk import OnDisk
 from training.data.windows import Crop, Starts, Windows, load, map_intensities
 
 FOREGROUND = 1 / 3  # Of the patches, those about a labelled voxel.
@@ -54,7 +49,7 @@ class Patches(Windows):
             strong=self.strong,
             drawings=self.drawings,
         )
-        return OnDisk([partial(prepare, case) for case in cases])
+        return OnDisk(Volume, [partial(prepare, case) for case in cases])
 
     def _samples(self, number: int) -> Sequence[int | None]:
         return super()._samples(number) if self.augmentation is None else [None] * self.augmentation.patches
@@ -117,31 +112,3 @@ def _places(labels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.i
         found = rng.permutation(found)[:PLACES]
         kept.append(np.insert(found, 0, label, axis=1))
     return np.concatenate(kept)
-
-
-class OnDisk(Sequence[Volume]):
-    """Volumes, each made when it is first asked for and then mapped from a folder that is deleted in the end."""
-
-    def __init__(self, makers: Sequence[Callable[[], Volume]]) -> None:
-        self.makers = makers
-        self.folder = Path(tempfile.mkdtemp(prefix="noisylabelseg-"))
-        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
-
-    def __len__(self) -> int:
-        return len(self.makers)
-
-    def __getitem__(self, number: Any) -> Any:
-        folder = self.folder / str(number)
-        if not folder.is_dir():
-            self._make(number, folder)
-        return Volume(**{file.stem: np.load(file, mmap_mode="r") for file in folder.iterdir()})
-
-    def _make(self, number: int, folder: Path) -> None:
-        temporary = Path(tempfile.mkdtemp(dir=self.folder))
-        for name, array in vars(self.makers[number]()).items():
-            if array is not None:
-                np.save(temporary / f"{name}.npy", array)
-        try:
-            os.replace(temporary, folder)
-        except OSError:  # another loader process was faster
-            shutil.rmtree(temporary)

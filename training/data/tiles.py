@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from NoisyLabelSegLib.inference.frame import Frame
 from NoisyLabelSegLib.inference.preprocessing import Intensity, Preprocessing
 from training.data.cases import Case
-from training.data.patches import OnDisk, Patches, Volume, as_seen, in_memory
+from training.data.on_disk import OnDisk
+from training.data.patches import Patches, Volume, as_seen, in_memory
 from training.data.windows import Crop, Starts, load_placed
 
 Place = tuple[slice, ...]
@@ -50,7 +51,7 @@ class Tiles(Patches):
         def maker(case: Case) -> Any:
             return lambda: self._volume(case)
 
-        crops = OnDisk([maker(case) for case in cases])
+        crops = OnDisk(Volume, [maker(case) for case in cases])
         for _ in crops:  # which makes them, and their frames, in order
             pass
         return crops

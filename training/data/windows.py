@@ -361,12 +361,13 @@ def _transforms(dimensions: int, augmentation: Augmentation, *, paired: bool, dr
                 padding_mode=["border"] * len(images) + ["zeros"] * len(labels),
             ),
             # A transform's random numbers follow from its place: the strong image's last leave the others as they are.
-            *(transform for key in images for transform in _variations(key)),
+            *(transform for key in images for transform in variations(key)),
         ]
     )
 
 
-def _variations(key: str) -> list[Any]:
+def variations(key: str) -> list[Any]:
+    """Random intensities of an image that has about one standard deviation."""
     return [
         RandScaleIntensityd(key, factors=0.2, prob=0.5),
         RandAdjustContrastd(key, prob=0.3, gamma=(0.7, 1.4)),

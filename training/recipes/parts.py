@@ -83,7 +83,7 @@ class Parts:
     @property
     def classes(self) -> int:
         """Number of classes, the background among them."""
-        return max(self.dataset.labels) + 1
+        return max(self.dataset.labels, default=0) + 1
 
     @property
     def in_channels(self) -> int:

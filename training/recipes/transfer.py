@@ -1,16 +1,26 @@
-"""Starting a network from other runs' weights: a whole network's, or a part's such as a pre-trained encoder's."""
+"""Starting a network from other runs' weights: a whole network's, a part's, or an encoder's that was pre-trained.
+
+A run of pre-training holds an encoder alone. It is taken whole by networks of the same name; what that network has
+beside its encoder keeps its random values, and so does a module (of the network itself) of which the run has nothing.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from NoisyLabelSegLib.bundle import Network
+from NoisyLabelSegLib.bundle.weights import expected_layout
 from NoisyLabelSegLib.errors import InputError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,9 +48,12 @@ def start_from(network: nn.Module, starts: Sequence[Start], runs: Path, seed: in
         InputError: when a run has not been trained, nothing fits, or a tensor does not and need not be left out.
     """
     for start in starts:
-        taken, left = _fitting(
-            _renamed(_weights(start.run, runs, seed), start.parts), network.state_dict(), start.parts
-        )
+        weights, others = _read(start.run, runs, seed)
+        given, own = _renamed(weights, start.parts), network.state_dict()
+        wanted = _wanted(own, start.parts)
+        if others is not None:
+            wanted -= _beside(given, wanted, _renamed(others, start.parts))
+        taken, left = _fitting(given, own, wanted, start.parts)
         if left and not (start.lenient and taken):
             name, why = next(iter(left.items()))
             raise InputError(
@@ -49,21 +62,30 @@ def start_from(network: nn.Module, starts: Sequence[Start], runs: Path, seed: in
             )
         network.load_state_dict(taken, strict=False)
         rest = "".join(f"; {name} is left out: it {why}" for name, why in left.items())
-        print(f"{len(taken)} tensors start from '{start.run}'{rest}.", file=sys.stderr)
+        print(f"{len(taken)} tensors start from '{start.run}'{rest}{_untouched(own, given)}.", file=sys.stderr)
 
 
-def _weights(run: str, runs: Path, seed: int) -> dict[str, Tensor]:
-    """Those that the run would export: nothing of what its recipe has in training only."""
+def _read(run: str, runs: Path, seed: int) -> tuple[dict[str, Tensor], dict[str, None] | None]:
+    """The weights that the run would export, nothing of what its recipe has in training only.
+
+    And, of an encoder alone, the names of what its network has beside it.
+    """
     from training.recipes import RECIPES  # which know this module, as do runs
     from training.runs import settings_of_trained
 
     folder = runs / f"{run}-seed{seed}"
-    recipe = settings_of_trained(folder).recipe
-    weights: dict[str, Tensor] = torch.load(folder / "best.ckpt", map_location="cpu", weights_only=True)["network"]
-    return RECIPES[recipe].deployed(weights)
+    trained = settings_of_trained(folder)
+    recipe = RECIPES[trained.recipe]
+    state: dict[str, Tensor] = torch.load(folder / "best.ckpt", map_location="cpu", weights_only=True)["network"]
+    weights = recipe.deployed(state)
+    if recipe.segments:
+        return weights, None
+    arguments = {"spatial_dims": trained.preprocessing.dimensions, "in_channels": 1, "out_channels": 2}
+    layout = expected_layout(Network(trained.network.name, {**arguments, **(trained.network.arguments or {})}))
+    return weights, dict.fromkeys(layout.keys() - weights.keys())
 
 
-def _renamed(weights: Mapping[str, Tensor], parts: Mapping[str, str]) -> dict[str, Tensor]:
+def _renamed(weights: Mapping[str, T], parts: Mapping[str, str]) -> dict[str, T]:
     """The tensors of these parts by the names that they have here."""
     if not parts:
         return dict(weights)
@@ -75,13 +97,34 @@ def _renamed(weights: Mapping[str, Tensor], parts: Mapping[str, str]) -> dict[st
     }
 
 
+def _wanted(own: Collection[str], parts: Mapping[str, str]) -> set[str]:
+    """The names of what the other run is to give."""
+    return {name for name in own if not parts or any(name.startswith(f"{part}.") for part in parts.values())}
+
+
+def _beside(given: Collection[str], wanted: Collection[str], others: Collection[str]) -> set[str]:
+    """Of what is wanted, what an encoder need not have: see the module's text."""
+    known = {_module(name) for name in given}
+    return {name for name in wanted if name in others or _module(name) not in known} - set(given)
+
+
+def _module(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _untouched(own: Collection[str], given: Collection[str]) -> str:
+    """How many tensors of which modules the run has nothing for."""
+    counts = Counter(_module(name) for name in own if name not in given)
+    told = ", ".join(f"{count} of {module}" for module, count in counts.items())
+    return f"; {told} are not of that run" if told else ""
+
+
 def _fitting(
-    given: Mapping[str, Tensor], own: Mapping[str, Tensor], parts: Mapping[str, str]
+    given: Mapping[str, Tensor], own: Mapping[str, Tensor], wanted: Collection[str], parts: Mapping[str, str]
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """What can be taken over, and what cannot: why, by name."""
-    wanted = [name for name in own if not parts or any(name.startswith(f"{part}.") for part in parts.values())]
     taken: dict[str, Tensor] = {}
-    left = {name: "is not in that run" for name in wanted if name not in given}
+    left = {name: "is not in that run" for name in own if name in wanted and name not in given}
     for name, tensor in given.items():
         if name not in own:
             left[name] = "is not in this network"

@@ -11,6 +11,7 @@ from training.data.adapters import (
     autopet,
     hecktor,
     hippocampus,
+    images,
     isic2016,
     lidc,
     mosmed,
@@ -39,4 +40,5 @@ ADAPTERS: dict[str, Callable[[Path, Path], DataSet]] = {
     "nnunet": nnunet.adapt,
     "msd": nnunet.adapt,
     "segments": segments.adapt,
+    "images": images.adapt,
 }
