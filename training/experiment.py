@@ -19,6 +19,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.inference.preprocessing import Preprocessing
 from training.data.cases import DataSet, read_dataset
+from training.data.labelled import labelled_part
 from training.data.windows import Augmentation
 from training.engine import EngineSettings
 from training.paradigms import PARADIGMS
@@ -36,6 +37,7 @@ class Experiment:
         preprocessing, augmentation, network, optimizer, engine: see their classes.
         paradigm: how a recipe learns from labels: settings of one of `training.paradigms.PARADIGMS`.
         data: name of the prepared data set, a folder in the folder of data sets.
+        labelled: share of the training patients that take part, see `training.data.labelled`.
         values: everything, as plain values: what a checkpoint's folder and a model card keep.
     """
 
@@ -48,17 +50,21 @@ class Experiment:
     engine: EngineSettings
     paradigm: Any
     data: str
+    labelled: float
     values: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        if not 0 < self.labelled <= 1:
+            raise ValueError("'labelled', a share of the training patients, must lie above 0 and be at most 1")
 
     def dataset(self, data_folder: Path) -> DataSet:
         """Open the data set."""
         return read_dataset(data_folder / self.data)
 
     def parts(self, data_folder: Path, seed: int, limit: int = 0, runs: Path = Path("runs")) -> Parts:
-        """Open the data set and put together what the recipe needs."""
-        dataset = self.dataset(data_folder)
+        """Open the data set, as far as it is `labelled`, and put together what the recipe needs."""
         return Parts(
-            dataset,
+            labelled_part(self.dataset(data_folder), self.labelled, seed),
             self.preprocessing,
             self.network,
             self.optimizer,
@@ -147,6 +153,7 @@ def _parser(recipe: str, paradigm: str) -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--recipe", type=str, required=True)
     parser.add_argument("--data", type=str, required=True)
+    parser.add_argument("--labelled", type=float, default=1.0)
     parser.add_argument("--settings", type=RECIPES[recipe].settings, default=RECIPES[recipe].settings())
     parser.add_argument("--preprocessing", type=Preprocessing, required=True)
     parser.add_argument("--augmentation", type=Augmentation, default=Augmentation())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -13,8 +13,8 @@ from filelock import FileLock, Timeout
 from NoisyLabelSegLib.errors import InputError
 from training.checkpoints import Run, read_run, simulated_starts
 from training.data.cases import DataSet
-from training.engine import Engine
-from training.experiment import Experiment, read_experiment
+from training.engine import Engine, finished
+from training.experiment import Experiment, differences, read_experiment
 from training.runs import run_name, settings_of, write_settings
 
 
@@ -51,6 +51,18 @@ class Training:
     def experiment(self) -> Experiment:
         """The settings as the file has them now."""
         return read_experiment(self.file, small=self.small, overrides=self.overrides)
+
+    def changed(self, *overrides: str) -> Training:
+        """The same with further overrides; one that says what the experiment has anyway is left out."""
+        ours = self.experiment()
+        every = ((text, replace(self, overrides=(*self.overrides, text))) for text in overrides)
+        needed = [text for text, other in every if differences(ours, other.experiment())]
+        return replace(self, overrides=(*self.overrides, *needed))
+
+    def finish(self) -> None:
+        """Train, or go on, unless that was done to its end."""
+        if not finished(self.folder, self.experiment().engine):
+            self.train()
 
     def train(self, limit: int = 0) -> float | None:
         """Train, or go on; returns the best validation score, and None in all processes but the first.
