@@ -21,13 +21,14 @@ class Registered(NamedTuple):
     """A recipe's settings (a dataclass) and the class that takes them and the experiment's `Parts`.
 
     `deployed` picks the exported network's weights of what a checkpoint holds. `paradigms` tells whether it learns
-    from label maps, so that a paradigm of training can be chosen.
+    from label maps, so that a paradigm of training can be chosen, and `segments` whether its network gives some.
     """
 
     settings: type
     recipe: Any
     deployed: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
     paradigms: bool = True
+    segments: bool = True
 
 
 RECIPES = {
