@@ -106,3 +106,6 @@ def test_a_change_that_says_nothing_new_makes_no_other_run(tmp_path: Path) -> No
     training = Training(tmp_path / "few.yaml", False, ("engine.epochs=2",), 0, tmp_path, tmp_path)
     assert training.changed("labelled=0.5", "data=tiny") == training
     assert training.changed("labelled=1", "engine.epochs=2").name == "few-full-engine.epochs=2-labelled=1"
+    twice = training.changed("labelled=1", "labelled=0.5")
+    assert twice == training, "the last one counts"
+    assert training.changed("labelled=0.2", "labelled=1").experiment().labelled == 1

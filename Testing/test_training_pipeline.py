@@ -21,7 +21,7 @@ from training.__main__ import main
 from training.data.cases import Case, DataSet, Split, write_dataset
 from training.pipeline.results import scores
 from training.pipeline.settings import PipelineSettings, StageMasks, StageSettings, StageStart, read_pipeline
-from training.pipeline.stages import stages_of
+from training.pipeline.stages import cards_of, stages_of
 from training.prediction import labels_of, segmented
 from training.trainings import Training
 
@@ -343,3 +343,28 @@ def test_the_last_stage_is_compared_with_the_best_that_saw_the_same_images(
     assert found["last"] == {"stage": "refine", "best_part": "segment", "dice": pytest.approx(dice - 0.6), "p": 0.03125}
     assert f"The last stage, refine, {said} the best of its parts, segment: Dice {dice:.4f} against 0.6000" in text
     assert "| strong | 0.9900 |" in text
+
+
+PIPELINES = sorted((ROOT / "training" / "configs" / "pipelines").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", PIPELINES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("small", [False, True], ids=["full", "small"])
+def test_the_published_pipelines_are_valid(file: Path, small: bool, tmp_path: Path) -> None:
+    pipeline = read_pipeline(file)
+    missing = [stage.experiment for stage in pipeline.stages.values() if not (file.parent / stage.experiment).is_file()]
+    assert not missing
+    for name in ("hippocampus_411", "lidc", "lidc_weak"):
+        labels = {1: "anterior", 2: "posterior"} if "hippo" in name else {1: "nodule"}
+        write_dataset(tmp_path / name, DataSet(name, labels, ()))
+    stages = stages_of(pipeline, file, small=small, seed=0, data=tmp_path, runs=tmp_path / "runs")
+    assert cards_of(pipeline, file, stages).keys() == pipeline.bundles.keys()
+
+
+def test_stages_share_the_runs_of_tables(tmp_path: Path) -> None:
+    (file,) = (file for file in PIPELINES if file.stem == "lidc_weak")
+    for name in ("lidc", "lidc_weak"):
+        write_dataset(tmp_path / name, DataSet(name, {1: "nodule"}, ()))
+    stages = stages_of(read_pipeline(file), file, small=True, seed=0, data=tmp_path, runs=tmp_path / "runs")
+    names = [training.name for training in stages.values()]
+    assert names[:4] == [f"lidc_{name}-small" for name in ("weak_only", "strong_only", "arm", "pkt")]

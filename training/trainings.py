@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -63,11 +63,14 @@ class Training:
         return found[0] if found else other if begun else self
 
     def changed(self, *overrides: str) -> Training:
-        """The same with further overrides; one that says what the experiment has anyway is left out."""
-        ours = self.experiment()
-        every = ((text, replace(self, overrides=(*self.overrides, text))) for text in overrides)
-        needed = [text for text, other in every if differences(ours, other.experiment())]
-        return replace(self, overrides=(*self.overrides, *needed))
+        """The same with further overrides, less those without which the experiment is the same."""
+        result = replace(self, overrides=(*self.overrides, *overrides))
+        wanted = result.experiment()
+        for text in overrides:
+            less = replace(result, overrides=tuple(other for other in result.overrides if other != text))
+            with suppress(InputError):  # some settings can only be used together
+                result = result if differences(less.experiment(), wanted) else less
+        return result
 
     def finished(self) -> bool:
         """Whether it has been trained to its end."""

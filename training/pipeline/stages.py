@@ -28,10 +28,10 @@ def stages_of(
     found: dict[str, Training] = {}
     for name in pipeline.order():
         stage = pipeline.stages[name]
-        own = Training(path.parent / stage.experiment, small, (*pipeline.set, *stage.set), seed, data, runs)
+        own = Training(path.parent / stage.experiment, small, (), seed, data, runs)
         try:
-            runs_of = {other: training.name for other, training in found.items()}
-            found[name] = own.changed(*stage.taken_over(runs_of)).settled()
+            taken_over = stage.taken_over({other: training.name for other, training in found.items()})
+            found[name] = own.changed(*pipeline.set, *stage.set, *taken_over).settled()
             found[name].experiment().dataset(data)
         except InputError as error:
             raise InputError(f"Stage '{name}': {error}") from error
