@@ -27,7 +27,8 @@ engine: {epochs: 1, batch_size: 8, accelerator: cpu, devices: 1, threads: 1}
 
 def dataset(patients: int, frames: int = 2) -> DataSet:
     """So many patients in the training part, and a few in the others, each with some frames."""
-    splits: list[Split] = ["train"] * patients + ["val", "test", "test"]
+    train: list[Split] = ["train"]
+    splits: list[Split] = [*train * patients, "val", "test", "test"]
     cases = [
         Case(f"p{n}_{frame}", Path(f"p{n}_{frame}.nii.gz"), patient=f"p{n}", split=split)
         for n, split in enumerate(splits)

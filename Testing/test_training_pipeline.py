@@ -86,7 +86,7 @@ def write_crops(folder: Path) -> None:
             crop = sitk.RegionOfInterest(whole, [32, 40, 30], index)
             sitk.WriteImage(crop, str(folder / f"p{number}_{name}.nii.gz"))
         paths = [folder / f"p{number}_{name}.nii.gz" for name in ("image", "label")]
-        cases.append(Case(f"p{number}", *paths, patient=f"p{number}", split=split))
+        cases.append(Case(f"p{number}", paths[0], paths[1], patient=f"p{number}", split=split))
     write_dataset(folder, DataSet("crops", {1: "anterior", 2: "posterior"}, tuple(cases), "CC-BY-SA-4.0"))
 
 

@@ -93,7 +93,7 @@ def write_picture(path: Path, found: Mapping[str, Any], column: str, title: str)
         axes = figure.add_subplot(title=title, xlabel="labelled training patients (%)", ylabel=heading(column))
         for name in next(iter(found.values()))["rows"]:
             values = [values_of(one["rows"][name]["seeds"], column) for one in found.values()]
-            spread = [np.std(each, ddof=1) if len(each) > 1 else 0 for each in values]
+            spread = [float(np.std(each, ddof=1)) if len(each) > 1 else 0.0 for each in values]
             axes.errorbar(ratios, [np.mean(each) for each in values], spread, marker=".", capsize=3, label=name)
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(FixedLocator(ratios))
