@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from NoisyLabelSegLib.errors import InputError
-from training.commands import benchmark, data, labels, measurements, pretraining, results
+from training.commands import benchmark, data, labels, measurements, pipeline, pretraining, results
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for part in (data, pretraining, results, measurements, labels, benchmark):
+    for part in (data, pretraining, results, measurements, labels, pipeline, benchmark):
         part.add_commands(commands)
     return parser
 

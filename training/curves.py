@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 
-from training.texts import write_text
+from training.svg import svg_figure
 
 
 def scores_of(folder: Path) -> list[tuple[int, float]]:
@@ -28,9 +25,7 @@ def write_curves(path: Path, runs: Mapping[str, Sequence[Path]], title: str) -> 
         runs: the folders of each name's runs.
         title: says what was trained.
     """
-    # Elements get the same names every time, so that a picture only changes where a score does.
-    with rc_context({"svg.hashsalt": "curves", "svg.fonttype": "none"}):
-        figure = Figure(figsize=(8, 4.5), layout="constrained")
+    with svg_figure(path, 8, 4.5) as figure:
         axes = figure.add_subplot(title=title, xlabel="epoch", ylabel="validation score")
         for name, folders in runs.items():
             each = [dict(scores_of(folder)) for folder in folders]
@@ -38,6 +33,3 @@ def write_curves(path: Path, runs: Mapping[str, Sequence[Path]], title: str) -> 
             axes.plot(epochs, [np.mean([scores[e] for scores in each]) for e in epochs], marker=".", label=name)
         axes.grid(alpha=0.3)
         figure.legend(loc="outside right upper", frameon=False)
-        content = io.StringIO()
-        figure.savefig(content, format="svg", metadata={"Date": None})
-    write_text(path, content.getvalue())

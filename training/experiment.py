@@ -7,8 +7,10 @@ The file holds the paper's full setting; its section ``small`` overrides what a 
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,13 @@ from jsonargparse import ArgumentError, ArgumentParser
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.inference.preprocessing import Preprocessing
 from training.data.cases import DataSet, read_dataset
+from training.data.labelled import labelled_part
 from training.data.pooled import pooled
 from training.data.windows import Augmentation
 from training.engine import EngineSettings
 from training.paradigms import PARADIGMS
 from training.paradigms.plain import Learner
+from training.predicted import FirstMasks, with_first_masks
 from training.recipes import RECIPES
 from training.recipes.parts import NetworkSettings, OptimizerSettings, Parts
 from training.recipes.pretrain import PretrainSettings
@@ -39,6 +43,8 @@ class Experiment:
         preprocessing, augmentation, network, optimizer, engine: see their classes.
         paradigm: how a recipe learns from labels: settings of one of `training.paradigms.PARADIGMS`.
         data: name of the prepared data set, a folder in the folder of data sets.
+        labelled: share of the training patients that take part, see `training.data.labelled`.
+        masks: whose predictions are the cases' first masks instead of the coarse ones.
         values: everything, as plain values: what a checkpoint's folder and a model card keep.
     """
 
@@ -51,7 +57,18 @@ class Experiment:
     engine: EngineSettings
     paradigm: Any
     data: str
+    labelled: float
+    masks: FirstMasks
     values: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        if not 0 < self.labelled <= 1:
+            raise ValueError("'labelled', a share of the training patients, must lie above 0 and be at most 1")
+        starts = getattr(self.settings, "starts", None)
+        if self.masks.run and starts and starts.simulated:
+            raise ValueError(
+                "'masks' and 'settings.starts.simulated' both say what the first masks are: set one of them"
+            )
 
     def dataset(self, data_folder: Path) -> DataSet:
         """Open the data set, and of pre-training those that are pooled with it."""
@@ -60,8 +77,9 @@ class Experiment:
         return pooled([dataset, *(read_dataset(data_folder / name) for name in more)]) if more else dataset
 
     def parts(self, data_folder: Path, seed: int, limit: int = 0, runs: Path = Path("runs")) -> Parts:
-        """Open the data set and put together what the recipe needs."""
-        return self.parts_of(self.dataset(data_folder), seed, limit, runs)
+        """Open the data set, as far as it is `labelled`, and put together what the recipe needs."""
+        dataset = labelled_part(self.dataset(data_folder), self.labelled, seed)
+        return self.parts_of(with_first_masks(dataset, self.masks, data_folder, runs, seed), seed, limit, runs)
 
     def parts_of(self, dataset: DataSet, seed: int, limit: int = 0, runs: Path = Path("runs")) -> Parts:
         """What the recipe needs, of a data set that is open already."""
@@ -150,8 +168,17 @@ def parse_experiment(values: Mapping[str, Any]) -> Experiment:
 
 def differences(one: Experiment, other: Experiment) -> list[str]:
     """The keys whose values differ, defaults filled in, in the order of the settings."""
-    ours, theirs = (_flat({k: v for k, v in asdict(e).items() if k != "values"}) for e in (one, other))
+    ours, theirs = _every(one), _every(other)
     return [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
+
+
+def fingerprint(experiment: Experiment) -> str:
+    """Eight characters that tell settings, defaults filled in, from others."""
+    return f"{zlib.crc32(repr(sorted(_every(experiment).items())).encode()):08x}"
+
+
+def _every(experiment: Experiment) -> dict[str, Any]:
+    return _flat({key: value for key, value in asdict(experiment).items() if key != "values"})
 
 
 def _with_named_paradigm(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,10 +187,13 @@ def _with_named_paradigm(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**values, "paradigm": {"name": named}} if isinstance(named, str) else dict(values)
 
 
+@cache
 def _parser(recipe: str, paradigm: str) -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--recipe", type=str, required=True)
     parser.add_argument("--data", type=str, required=True)
+    parser.add_argument("--labelled", type=float, default=1.0)
+    parser.add_argument("--masks", type=FirstMasks, default=FirstMasks())
     parser.add_argument("--settings", type=RECIPES[recipe].settings, default=RECIPES[recipe].settings())
     parser.add_argument("--preprocessing", type=Preprocessing, required=True)
     parser.add_argument("--augmentation", type=Augmentation, default=Augmentation())

@@ -48,6 +48,14 @@ def write_settings(folder: Path, experiment: Experiment, seed: int, limit: int, 
         write_text(file, content)
 
 
+def holds(folder: Path, experiment: Experiment) -> bool:
+    """Whether this very experiment has been begun in a folder, as a whole."""
+    if not (folder / "experiment.json").is_file():
+        return False
+    trained = read_settings(folder)
+    return not trained.values.get("limit") and not differences(trained, experiment)
+
+
 def settings_of(folder: Path, experiment: Experiment) -> Experiment:
     """What was trained in a folder, to be used instead of ``experiment``, which must say the same.
 

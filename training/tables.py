@@ -12,27 +12,31 @@
     against: [a name]            # what the rows are compared with, patient by patient; else the first
     gap: [a name, another]       # tells how much of the Dice between these rows each row gains
 
-Paths are relative to the file. Figures are means over the seeds, or over folds and seeds.
+Paths are relative to the file. Figures are means over the seeds, or over folds and seeds. Either of two keys more makes
+of each row a row or a matrix of cells, see `training.ratios` and `training.centres`:
+
+    ratios: [0.05, 0.1, 1]       # trained on these shares of the training patients
+    same_steps: true             # for as many steps at each ratio; else for as many epochs
+    centres: [set, another]      # trained on each of these data sets, measured on all
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from NoisyLabelSegLib.errors import InputError
-from training import calibrate
-from training.checkpoints import as_model
+from training.calibrate import Way
+from training.curves import write_curves
 from training.data.cases import Split
-from training.engine import finished
-from training.evaluate import paired, write_figures
+from training.evaluate import paired
+from training.measuring import measured
 from training.trainings import Training
 
 # What stands above a column, for the figures that have no name of their own.
@@ -68,12 +72,33 @@ class TableSettings:
     folds: list[str] = field(default_factory=lambda: ["."])
     against: list[str] = field(default_factory=list)
     gap: list[str] = field(default_factory=list)
+    ratios: list[float] = field(default_factory=list)
+    same_steps: bool = False
+    centres: list[str] = field(default_factory=list)
+
+    @property
+    def way(self) -> Way:
+        """How every row is measured."""
+        return Way(self.windows, self.one_object)
 
     def __post_init__(self) -> None:
         if not self.rows or len(self.gap) not in (0, 2):
             raise ValueError("a table needs rows, and a gap lies between two of them")
         if unknown := {*self.against, *self.gap} - self.rows.keys():
             raise ValueError(f"against and gap name rows, and '{min(unknown)}' is none")
+        if self.ratios != sorted(set(self.ratios)) or not all(0 < ratio <= 1 for ratio in self.ratios):
+            raise ValueError("ratios must rise and lie above 0 and up to 1")
+        if len(set(self.centres)) < max(len(self.centres), 2 * bool(self.centres)) or (self.centres and self.ratios):
+            raise ValueError("centres must be two data sets or more, each once, and leave no place for ratios")
+
+
+class Made(NamedTuple):
+    """A table's figures, its Markdown, and its picture: what that shows, and how it is written."""
+
+    found: dict[str, Any]
+    text: str
+    shown: str
+    draw: Callable[[Path], None]
 
 
 @dataclass(frozen=True)
@@ -119,40 +144,32 @@ def trainings_of(
     }
 
 
-def measured(training: Training, split: Split, way: calibrate.Way | None = None) -> dict[str, Any]:
-    """A run's `figures` and `rows` on a part of its data set; trained and measured if that was not done yet."""
-    way = way or calibrate.Way()
-    if not finished(training.folder, training.experiment().engine):
-        training.train()
-    run = training.read()
-    path = training.folder / f"measured-{split}{way}-{run.fingerprint}.json"
-    if not path.is_file():
-        found = calibrate.measure(training.name, as_model(run), run.parts.dataset, split, way)
-        cost = {"parameters": sum(t.numel() for t in run.state_dict.values()), "minutes": _minutes(training.folder)}
-        write_figures(path, {"figures": {**found.figures(), **cost}, "rows": found.rows})
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
+def made(table: TableSettings, trainings: Mapping[str, list[Training]], split: Split) -> Made:
+    """Train and measure what is missing, and compare the rows."""
+    rows = [
+        Row(name, [measured(training, split, table.way) for training in seeds]) for name, seeds in trainings.items()
+    ]
+    found = figures(rows, table.against, table.gap)
+    folders = {name: [training.folder for training in seeds] for name, seeds in trainings.items()}
+    return Made(found, as_markdown(table, found), "curves", lambda path: write_curves(path, folders, table.title))
 
 
-def _minutes(folder: Path) -> float:
-    """How long the run's epochs took, their validations left out."""
-    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    return sum(json.loads(line).get("seconds", 0) for line in lines) / 60
+def figures(rows: Sequence[Row], against: Sequence[str] = (), gap: Sequence[str] = ()) -> dict[str, Any]:
+    """All seeds' figures of every row, its comparison with others, and how much of the gap it closes.
 
-
-def figures(table: TableSettings, rows: Sequence[Row]) -> dict[str, Any]:
-    """All seeds' figures of every row, its comparison with others, and how much of the gap it closes."""
+    For ``against`` and ``gap`` see the module's text.
+    """
     measured_rows = {row.name: [seed["rows"] for seed in row.seeds] for row in rows}
     dice = {row.name: float(np.mean([seed["figures"]["dice"] for seed in row.seeds])) for row in rows}
     found: dict[str, dict[str, Any]] = {}
     for row in rows:
         found[row.name] = {"seeds": [seed["figures"] for seed in row.seeds], "against": {}}
-        for other in table.against or [rows[0].name]:
+        for other in against or [rows[0].name]:
             if other in measured_rows and other != row.name:
                 difference, p = paired(measured_rows[row.name], measured_rows[other])
                 found[row.name]["against"][other] = {"dice_by_patient": difference, "p": p}
-        if table.gap and dice.keys() >= set(table.gap):
-            low, high = (dice[name] for name in table.gap)
+        if gap and dice.keys() >= set(gap):
+            low, high = (dice[name] for name in gap)
             if high > low:  # else there is no gap to close
                 found[row.name]["gap_closed"] = (dice[row.name] - low) / (high - low)
     return found
@@ -161,29 +178,32 @@ def figures(table: TableSettings, rows: Sequence[Row]) -> dict[str, Any]:
 def as_markdown(table: TableSettings, found: Mapping[str, Any]) -> str:
     """The table as Markdown: means over the seeds, with their standard deviation where there are several."""
     against = table.against or [next(iter(found))]
-    headings = [table.title, *map(_heading, table.columns)]
+    headings = [table.title, *map(heading, table.columns)]
     headings += [*(["gap closed"] if table.gap else []), *(f"Dice against {name} (p)" for name in against)]
     lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
     for name, row in found.items():
-        cells = [name, *(_cell(row["seeds"], column) for column in table.columns)]
+        cells = [name, *(cell(row["seeds"], column) for column in table.columns)]
         if table.gap:
             cells.append(f"{row['gap_closed']:.0%}" if "gap_closed" in row else "")
-        cells += [_comparison(row["against"].get(other)) for other in against]
+        cells += [comparison(row["against"].get(other)) for other in against]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _comparison(found: Mapping[str, float] | None) -> str:
+def comparison(found: Mapping[str, float] | None) -> str:
+    """The difference in Dice by patient and, in brackets, its p."""
     return f"{found['dice_by_patient']:+.4f} ({found['p']:.2g})" if found else ""
 
 
-def _heading(column: str) -> str:
+def heading(column: str) -> str:
+    """What a person calls a column."""
     region, _, figure = column.rpartition(".")
     title = HEADINGS.get(figure) or (figure.upper() if "ece" in figure else figure)
     return f"{title} {region.removeprefix('structures.')}".strip()
 
 
-def _cell(seeds: Sequence[Mapping[str, Any]], column: str) -> str:
+def values_of(seeds: Sequence[Mapping[str, Any]], column: str) -> list[float]:
+    """A column's figure of each seed; an `InputError` where there is none."""
     values = []
     for seed in seeds:
         value: Any = seed
@@ -192,6 +212,12 @@ def _cell(seeds: Sequence[Mapping[str, Any]], column: str) -> str:
                 raise InputError(f"There is no figure '{column}' to make a column of.")
             value = value[key]
         values.append(float(value))
+    return values
+
+
+def cell(seeds: Sequence[Mapping[str, Any]], column: str) -> str:
+    """The mean, with the standard deviation where there are several seeds."""
+    values = values_of(seeds, column)
     mean = float(np.mean(values))
     if mean >= 100:
         return f"{mean:,.0f}"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -13,9 +13,9 @@ from filelock import FileLock, Timeout
 from NoisyLabelSegLib.errors import InputError
 from training.checkpoints import Run, read_run, simulated_starts
 from training.data.cases import DataSet
-from training.engine import Engine
-from training.experiment import Experiment, read_experiment
-from training.runs import run_name, settings_of, write_settings
+from training.engine import Engine, finished
+from training.experiment import Experiment, differences, fingerprint, read_experiment
+from training.runs import holds, run_name, settings_of, write_settings
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Training:
         seed: of everything random.
         data: the folder of prepared data sets.
         runs: the folder of training runs.
+        called: the run's name, where that is not the one of file and overrides.
     """
 
     file: Path
@@ -37,11 +38,12 @@ class Training:
     seed: int
     data: Path
     runs: Path
+    called: str = ""
 
     @property
     def name(self) -> str:
         """What the run is called but for its seed."""
-        return run_name(self.file, small=self.small, overrides=self.overrides)
+        return self.called or run_name(self.file, small=self.small, overrides=self.overrides)
 
     @property
     def folder(self) -> Path:
@@ -51,6 +53,33 @@ class Training:
     def experiment(self) -> Experiment:
         """The settings as the file has them now."""
         return read_experiment(self.file, small=self.small, overrides=self.overrides)
+
+    def settled(self) -> Training:
+        """The same; under a name with its settings' fingerprint where the run of its own name has other settings."""
+        experiment = self.experiment()
+        other = replace(self, called=f"{self.name}-{fingerprint(experiment)}")
+        found = [one for one in (self, other) if holds(one.folder, experiment)]
+        begun = (self.folder / "experiment.json").is_file()
+        return found[0] if found else other if begun else self
+
+    def changed(self, *overrides: str) -> Training:
+        """The same with further overrides, less those without which the experiment is the same."""
+        result = replace(self, overrides=(*self.overrides, *overrides))
+        wanted = result.experiment()
+        for text in overrides:
+            less = replace(result, overrides=tuple(other for other in result.overrides if other != text))
+            with suppress(InputError):  # some settings can only be used together
+                result = result if differences(less.experiment(), wanted) else less
+        return result
+
+    def finished(self) -> bool:
+        """Whether it has been trained to its end."""
+        return finished(self.folder, self.experiment().engine)
+
+    def finish(self) -> None:
+        """Train, or go on, unless that was done to its end."""
+        if not self.finished():
+            self.train()
 
     def train(self, limit: int = 0) -> float | None:
         """Train, or go on; returns the best validation score, and None in all processes but the first.

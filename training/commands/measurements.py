@@ -126,28 +126,22 @@ def _calibrate(options: argparse.Namespace) -> None:
 
 
 def _table(options: argparse.Namespace) -> None:
-    from training import tables
-    from training.calibrate import Way
-    from training.curves import write_curves
+    from training import centres, ratios, tables
     from training.evaluate import write_figures
 
     table = tables.read_table(options.table)
     where = {"small": options.small, "data": options.data, "runs": options.runs}
     trainings = tables.trainings_of(table, options.table, options.row, **where)
-    way = Way(table.windows, table.one_object)
-    rows = [
-        tables.Row(name, [tables.measured(training, options.split, way) for training in seeds])
-        for name, seeds in trainings.items()
-    ]
-    found = tables.figures(table, rows)
-    print(tables.as_markdown(table, found))
+    make = ratios.made if table.ratios else centres.made if table.centres else tables.made
+    made = make(table, trainings, options.split)
+    print(made.text)
     if not options.row:
         setting = "small" if options.small else "full"
         target = options.runs / f"{options.table.stem}-{setting}"
-        write_figures(Path(f"{target}-{options.split}.json"), found)
-        folders = {name: [training.folder for training in seeds] for name, seeds in trainings.items()}
-        write_curves(Path(f"{target}-curves.svg"), folders, table.title)
-        print(f"figures in {target}-{options.split}.json, scores over training in {target}-curves.svg")
+        picture = Path(f"{target}-{made.shown}.svg")
+        write_figures(Path(f"{target}-{options.split}.json"), made.found)
+        made.draw(picture)
+        print(f"figures in {target}-{options.split}.json, their picture in {picture}")
 
 
 def _annotators(options: argparse.Namespace) -> None:
