@@ -9,20 +9,18 @@ that the annotator drew on.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from NoisyLabelSegLib.errors import InputError
-from NoisyLabelSegLib.report_pictures import GREY_LEVELS, encode_png, enlarge, grey_levels
-from NoisyLabelSegLib.uncertainty_pictures import overlaid
+from NoisyLabelSegLib.report_pictures import encode_png
+from training.annotator_pictures import Seen, picture, seen
 from training.checkpoints import Run, trained_state
 from training.data.cases import Split
 from training.evaluate import write_figures
@@ -36,21 +34,6 @@ LEARNT = 0.02
 """Told is what exceeds the matrix before training by so much."""
 MOST_SLICES = 40
 CHUNK = 2**14  # Pixels at once.
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A slice as the network and an annotator's matrices see it.
-
-    Attributes:
-        image: (rows, columns).
-        labels: the most probable classes.
-        errors: how probably the annotator draws something else there, 0 to 1; one map for each strategy.
-    """
-
-    image: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    errors: NDArray[np.float32]
 
 
 def describe(run: Run, split: Split, folder: Path) -> dict[str, Any]:
@@ -82,7 +65,7 @@ def describe(run: Run, split: Split, folder: Path) -> dict[str, Any]:
     write_figures(folder / "annotators.json", figures)
     for number, strategy in enumerate(recipe.strategies):
         name = re.sub(r"[^\w.-]+", "_", str(strategy)).strip("_")
-        (folder / f"{number + 1}_{name}.png").write_bytes(encode_png(_picture(slices, number)))
+        (folder / f"{number + 1}_{name}.png").write_bytes(encode_png(picture(slices, number)))
     return figures
 
 
@@ -105,7 +88,7 @@ def _looked_at(recipe: RefineSeg, split: Split) -> tuple[list[Seen], list[Tensor
     windows = recipe.parts.windows(split, NO_MASK, augment=False, drawings=recipe.strategies)
     sums = torch.zeros(len(recipe.strategies), recipe.parts.classes, recipe.parts.classes)
     counts = torch.zeros_like(sums)
-    weights, seen = torch.zeros(recipe.parts.classes), []
+    weights, looked_at = torch.zeros(recipe.parts.classes), []
     for batch in DataLoader(windows, batch_size=1):
         image, shape = batch["image"], batch["image"].shape[2:]
         found = recipe.network(_padded(image, recipe.parts.preprocessing.multiple), features=True)
@@ -123,11 +106,11 @@ def _looked_at(recipe: RefineSeg, split: Split) -> tuple[list[Seen], list[Tensor
         weights += rows.sum(dim=0)
         for number, codes in enumerate(batch["drawn"].flatten(2).unbind(dim=1)):
             counts[number] += _pairs(codes.flatten(), batch["expert"].flatten(), recipe.parts.classes)
-        seen.append(_seen(image, logits, errors))
-        seen = sorted(seen, key=lambda one: -np.count_nonzero(one.labels))[:MOST_SLICES]
-    if not seen:
+        looked_at.append(seen(image, logits, errors))
+        looked_at = sorted(looked_at, key=lambda one: -np.count_nonzero(one.labels))[:MOST_SLICES]
+    if not looked_at:
         raise InputError(f"The {split} part of '{recipe.parts.dataset.name}' is empty: choose another.")
-    return seen[:: max(1, len(seen) // 4)][:4], [matrix / weights for matrix in sums], counts
+    return looked_at[:: max(1, len(looked_at) // 4)][:4], [matrix / weights for matrix in sums], counts
 
 
 def _pairs(codes: Tensor, true: Tensor, classes: int) -> Tensor:
@@ -140,15 +123,6 @@ def _pairs(codes: Tensor, true: Tensor, classes: int) -> Tensor:
 def _padded(image: Tensor, multiple: int) -> Tensor:
     missing = [-size % multiple for size in image.shape[2:]]
     return F.pad(image, [n for side in reversed(missing) for n in (0, side)], mode="replicate")
-
-
-def _seen(image: Tensor, logits: Tensor, errors: list[Tensor]) -> Seen:
-    labels = logits.argmax(dim=1)
-    maps = torch.stack([one.view(labels.shape) for one in errors])
-    if labels.ndim == 4:  # of a volume its middle slice
-        middle = labels.shape[1] // 2
-        image, labels, maps = image[:, :, middle], labels[:, middle], maps[:, :, middle]
-    return Seen(image[0, 0].numpy(), labels[0].numpy(), maps[:, 0].numpy())
 
 
 def expected_at_start(classes: int, keep: float) -> Tensor:
@@ -187,15 +161,3 @@ def _counted(matrix: Tensor, count: Tensor) -> dict[str, Any]:
         "mean_absolute_error": round(float(error.mean()), 4),
         "largest_error": round(float(error.max()), 4),
     }
-
-
-def _picture(slices: list[Seen], number: int) -> NDArray[np.uint8]:
-    """A row for each slice: the image, what the network sees, and how probably the annotator draws otherwise."""
-    rows = []
-    for one in slices:
-        grey = enlarge(grey_levels(one.image), (1, 1)).astype(float) * 255 / (GREY_LEVELS - 1)
-        plain = np.repeat(grey[..., None], 3, axis=2).astype(np.uint8)
-        labels = enlarge(one.labels / max(1, one.labels.max()), (1, 1))
-        rows.append(np.hstack([plain, overlaid(plain, labels), overlaid(plain, enlarge(one.errors[number], (1, 1)))]))
-    width = max(row.shape[1] for row in rows)
-    return np.vstack([np.pad(row, ((0, 4), (0, width - row.shape[1]), (0, 0))) for row in rows])

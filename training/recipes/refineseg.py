@@ -22,7 +22,6 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.inference.predictor import Predictor
@@ -30,6 +29,7 @@ from training.data.drawings import Strategy, strategies_of
 from training.data.windows import Windows
 from training.last_layer import LastLayer
 from training.losses.drawings import DiceOver, Regulariser, complementary_loss, positive_loss, regulariser
+from training.recipes.agreement import agreement
 from training.recipes.drawn_facts import tell
 from training.recipes.image_alone import NO_MASK, ImageAlone
 from training.recipes.parts import Parts
@@ -119,31 +119,11 @@ class RefineSeg(ImageAlone):
         """As any segmentation where experts' labels are there to measure by; else by the drawings themselves."""
         if all(case.has_expert for case in self.parts.cases("val")):
             return super().validate()
-        return {"score": self._agreement()}
-
-    def _agreement(self) -> float:
-        """Dice of what is drawn as a class and what is found there to be it, the mean over the classes.
-
-        A pixel that is said not to be of a class and is found to be of it counts as found wrongly.
-        """
         if self._validation is None:
             self._validation = self.parts.windows("val", NO_MASK, augment=False, drawings=self.strategies)
         network = self._annotated.network
         predict = Predictor(network, next(network.parameters()).device, patch=self.parts.preprocessing.window)
-        right, counted = torch.zeros(self.parts.classes), torch.zeros(self.parts.classes)
-        for batch in DataLoader(self._validation, batch_size=1):
-            labels = predict(batch["image"]).argmax(dim=1)
-            for number, strategy in enumerate(self.strategies):
-                codes = batch["drawn"][:, number]
-                for value in range(self.parts.classes):
-                    found = (labels == value) & (codes > 0)
-                    if strategy.complementary:
-                        counted[value] += (found & (codes >> value & 1 > 0)).sum()
-                    else:
-                        right[value] += 2 * (found & (codes == value + 1)).sum()
-                        counted[value] += found.sum() + (codes == value + 1).sum()
-        drawn = counted > 0
-        return float((right[drawn] / counted[drawn]).mean()) if drawn.any() else 0.0
+        return {"score": agreement(predict, self._validation, self.strategies, self.parts.classes)}
 
     def step(self, batch: Mapping[str, Tensor], epoch: int, fabric: Fabric) -> dict[str, Tensor]:
         logits, features = self.network(batch["image"], features=True)
