@@ -90,7 +90,10 @@ def segment_part(
     masks = [Region(prepared.frame.box, found.labels[0].numpy() == value) for value in values]
     names = [segment.name for segment in segments]
     notes += [*acquisition_remarks(part, prepared.frame.box, description), *size_remarks(prepared)]
-    inside = list(_inside(masks, roi, notes, one_object=arguments.one_object))
+    inside = [mask.values if roi is None else mask.values & (roi.cut(mask.box) > 0) for mask in masks]
+    if arguments.one_object:
+        border = method.slices_border(prepared.frame.box, part.grid.size[::-1], prepared.slice_axis)
+        inside = _of_one_object(inside, border, notes)
     kept = list(_kept(masks, inside, names, arguments.smallest_mm3 / prod(part.grid.spacing), notes))
     notes += temperature_remarks(arguments.temperatures[0])
     stages = (tuple(NOTHING for _ in segments), tuple(kept))
@@ -117,18 +120,15 @@ def _labelled(roi: Region | None, arguments: method.Arguments, description: Mode
     return Region(around.box, around.values.astype(np.uint8))
 
 
-def _inside(
-    masks: Sequence[Region], roi: Region | None, notes: list[str], *, one_object: bool
-) -> Iterator[NDArray[np.bool_]]:
-    """What of the masks lies in the region of interest and, where there is but one object, in the largest one."""
-    inside = [mask.values if roi is None else mask.values & (roi.cut(mask.box) > 0) for mask in masks]
-    if not one_object:
-        return iter(inside)
-    largest, others = method.largest_object(np.any(inside, axis=0))
+def _of_one_object(
+    masks: Sequence[NDArray[np.bool_]], border: NDArray[np.bool_], notes: list[str]
+) -> list[NDArray[np.bool_]]:
+    """What of the masks belongs to the one object that the model knows."""
+    kept, others = method.one_object(np.any(masks, axis=0), border)
     if others:
         objects, were = ("One object", "was") if others == 1 else (f"{others:,} objects", "were")
         notes.append(f"{objects} apart from the largest one {were} left out: this model knows what hangs together.")
-    return (values & largest for values in inside)
+    return [mask & kept for mask in masks]
 
 
 def _kept(

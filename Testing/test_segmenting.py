@@ -22,7 +22,7 @@ from NoisyLabelSegLib.grid import Grid
 from NoisyLabelSegLib.images import read_image, same_grid, write_image
 from NoisyLabelSegLib.inference.model import Model, load_model
 from NoisyLabelSegLib.inference.preprocessing import Intensity, Preprocessing
-from NoisyLabelSegLib.methods.weak_to_strong import Arguments, largest_object, without_small_objects
+from NoisyLabelSegLib.methods.weak_to_strong import Arguments, one_object, slices_border, without_small_objects
 from NoisyLabelSegLib.part import Part
 from NoisyLabelSegLib.pipeline import map_uncertainty, segment
 from NoisyLabelSegLib.regions import masks_of
@@ -147,8 +147,6 @@ def test_objects_count_over_corners(least: float, kept: int, removed: int) -> No
     mask[2, 5, 8] = True  # 7
     left, count = without_small_objects(mask, least)
     assert (left.sum(), count) == (kept, removed) and not (left & ~mask).any()
-    left, count = largest_object(mask)
-    assert (left.sum(), count) == (7, 2) and not (left & ~mask).any()
 
 
 @pytest.mark.parametrize(
@@ -291,3 +289,34 @@ def test_a_model_of_crops_asks_for_a_region(scene: tuple[sitk.Image, NDArray[Any
         segment(image, None, model)
     roi = Segmentation(Grid.of(image).image(truth), (Segment("here", 1),))
     assert array(segment(image, roi, model).stages[-1].label_map()).any()
+
+
+@pytest.mark.parametrize(
+    ("slice_axis", "kept"),
+    [(2, "middle"), (1, "middle"), (0, "low")],
+    ids=["K", "J", "I"],
+)
+def test_the_one_object_is_the_largest_that_touches_no_border_of_the_slices(slice_axis: int, kept: str) -> None:
+    mask = np.zeros((6, 12, 14), bool)
+    objects = {"corner": np.s_[:, 0:5, 0:4], "low": np.s_[2:4, 4:8, 10:14], "middle": np.s_[1:5, 7:9, 5:8]}
+    for place in objects.values():
+        mask[place] = True
+    whole = tuple(slice(0, size) for size in mask.shape)
+    found, others = one_object(mask, slices_border(whole, mask.shape, slice_axis))
+    assert found[objects[kept]].all() and found.sum() == mask[objects[kept]].sum() and others == 2
+
+
+def test_if_every_object_touches_the_border_the_largest_is_kept() -> None:
+    mask = np.zeros((3, 8, 8), bool)
+    mask[:, :2, :3] = mask[:, 6:, :2] = True
+    found, others = one_object(mask, slices_border(tuple(slice(0, n) for n in mask.shape), mask.shape, 2))
+    assert found[:, :2].sum() == 18 == found.sum() and others == 1
+    nothing, none = one_object(mask & False, mask)
+    assert not nothing.any() and none == 0
+
+
+def test_the_border_of_a_part_is_the_images_border_alone() -> None:
+    whole = slices_border((slice(0, 3), slice(0, 6), slice(0, 7)), (3, 6, 7), 2)
+    assert whole.sum() == 3 * (6 * 7 - 4 * 5) and not whole[:, 1:-1, 1:-1].any()
+    part = (slice(0, 2), slice(1, 5), slice(3, 7))
+    assert np.array_equal(slices_border(part, (3, 6, 7), 2), whole[part])

@@ -18,7 +18,7 @@ from NoisyLabelSegLib.calibration import CalibrationCounts, RegionName, calibrat
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.grid import Grid
 from NoisyLabelSegLib.inference.model import Model
-from NoisyLabelSegLib.methods.weak_to_strong import largest_object
+from NoisyLabelSegLib.methods.weak_to_strong import one_object, slices_border
 from NoisyLabelSegLib.regions import Box
 from NoisyLabelSegLib.result import Result
 from NoisyLabelSegLib.segmentations import identifiers
@@ -26,7 +26,7 @@ from training.data.cases import Case, DataSet, Split
 from training.data.channels import read_channels
 from training.data.masks import coarse_labels, expert_labels
 from training.evaluate import Row, paired, summary
-from training.prediction import as_segmentation, cut, labels_of, placed, segmented, window_about
+from training.prediction import Labels, as_segmentation, cut, labels_of, placed, segmented, window_about
 from training.reliability import write_reliability
 
 REGIONS: tuple[RegionName, ...] = ("foreground", "union", "predicted", "all")
@@ -61,7 +61,8 @@ class Way:
     Attributes:
         windows: a network is shown nothing but the window about the case's coarse mask, as for a nodule that a person
             has pointed at; what it misses beyond it is counted.
-        one_object: of all that is found only the largest connected object counts; probabilities stay as they are.
+        one_object: of all that is found only one connected object counts, see
+            `NoisyLabelSegLib.methods.weak_to_strong.one_object`; probabilities stay as they are.
     """
 
     windows: bool = False
@@ -82,7 +83,7 @@ def measure(name: str, model: Model, dataset: DataSet, split: Split, way: Way | 
         crop, *others = (cut(whole, box) for whole in (image, *channels))
         result = segmented(crop, model, others)
         labels = placed(labels_of(result.stages[-1]), box, image)
-        labels = labels * largest_object(labels > 0)[0] if way.one_object else labels
+        labels = _of_one_object(labels, result.slice_axis) if way.one_object else labels
         probabilities = placed(class_probabilities(result), box, image)
         probabilities[0] += placed(np.zeros_like(probabilities[0][box]), box, image, 1)  # background beyond the window
         for value, label in dataset.labels.items():
@@ -91,6 +92,11 @@ def measure(name: str, model: Model, dataset: DataSet, split: Split, way: Way | 
         for region in REGIONS:
             counts[region].append(counts_of(probabilities, expert, region))
     return Measured(name, rows, counts)
+
+
+def _of_one_object(labels: Labels, slice_axis: int) -> Labels:
+    whole = tuple(slice(0, size) for size in labels.shape)
+    return labels * one_object(labels > 0, slices_border(whole, labels.shape, slice_axis))[0]
 
 
 def _window(case: Case, image: sitk.Image, model: Model) -> Box:

@@ -6,7 +6,7 @@
     set: [KEY=VALUE, ...]        # of every row
     seeds: [0, 1, 2]
     columns: [dice, hd95, foreground.ece]
-    one_object: true             # of all that is found, only the largest connected object is measured
+    one_object: true             # of all that is found, only the largest connected object within the image is measured
     windows: true                # measured in the window about each case's coarse mask; else whole images
     folds: [set/a, set/b]        # folders, beneath those of data and of runs, of the same sets in other parts
     against: [a name]            # what the rows are compared with, patient by patient; else the first

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from NoisyLabelSegLib.bundle.strict_json import convert
 from NoisyLabelSegLib.errors import InputError
+from NoisyLabelSegLib.regions import Box
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class Arguments:
         temperatures: the logits are divided by it: fitted on validation data at export.
         mirror: axes of the network's input over whose flips predictions may be averaged.
         smallest_mm3: objects below this volume are taken for noise and left out; 0 keeps all.
-        one_object: what it knows hangs together, as the parts of a heart do: of all that is found, whatever it is, only
-            the largest connected object is kept.
+        one_object: what it knows hangs together and lies within the image, as the parts of a heart do: of all that is
+            found only that is kept, see `one_object`.
         needs_region: it was trained on crops about what it knows and is of no use on a whole image.
     """
 
@@ -64,13 +65,43 @@ def without_small_objects(mask: NDArray[np.bool_], least_voxels: float) -> tuple
     return mask & ~small[labels], int(small.sum())
 
 
-def largest_object(mask: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int]:
-    """Of a mask (K, J, I) its largest connected object (over faces, edges and corners), and how many others it had."""
+def one_object(mask: NDArray[np.bool_], border: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int]:
+    """The largest connected object (over faces, edges and corners) of those that do not touch the border.
+
+    If all of them do, it is the largest of all. What nobody drew on, far from what was drawn, a network may take for
+    anything, and its largest mistakes are there: in the air, about the body's surface.
+
+    Args:
+        mask: (K, J, I).
+        border: of the same shape, see `slices_border`.
+
+    Returns:
+        The object, and how many others there were.
+    """
     if not mask.any():
         return mask, 0
     labels, sizes = _objects(mask)
-    kept: NDArray[np.bool_] = labels == sizes[1:].argmax() + 1
-    return kept, len(sizes) - 2
+    sizes[0] = 0
+    within = sizes.copy()
+    within[np.unique(labels[border])] = 0
+    kept: NDArray[np.bool_] = labels == (within if within.any() else sizes).argmax()
+    return kept, int(np.count_nonzero(sizes)) - 1
+
+
+def slices_border(box: Box, shape: tuple[int, ...], slice_axis: int) -> NDArray[np.bool_]:
+    """Which voxels of an image's box are the first or last of their rows or columns, in every slice.
+
+    Args:
+        box: of the image's array.
+        shape: the image's, (K, J, I).
+        slice_axis: the voxel axis (0 = I, 1 = J, 2 = K) along which slices follow each other.
+    """
+    along = [np.arange(side.start, side.stop) for side in box]
+    ends = [
+        (place == 0) | (place == size - 1) if axis != 2 - slice_axis else np.zeros(len(place), bool)
+        for axis, (place, size) in enumerate(zip(along, shape, strict=True))
+    ]
+    return ends[0][:, None, None] | ends[1][:, None] | ends[2]
 
 
 def _objects(mask: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[np.int64]]:
