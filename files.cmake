@@ -104,6 +104,7 @@ set(LIBRARY_SCRIPTS
   NoisyLabelSegLib/review/marks.py
   NoisyLabelSegLib/review/table.py
   NoisyLabelSegLib/sample_data.py
+  NoisyLabelSegLib/saved_result.py
   NoisyLabelSegLib/segmentations.py
   NoisyLabelSegLib/segmenting.py
   NoisyLabelSegLib/straightening.py
@@ -113,6 +114,7 @@ set(LIBRARY_SCRIPTS
   NoisyLabelSegLib/tables.py
   NoisyLabelSegLib/temperature.py
   NoisyLabelSegLib/training_set.py
+  NoisyLabelSegLib/turning.py
   NoisyLabelSegLib/uncertainty.py
   NoisyLabelSegLib/uncertainty_outputs.py
   NoisyLabelSegLib/uncertainty_pictures.py

@@ -26,7 +26,9 @@ from NoisyLabelSegLib.uncertainty_summary import structures_of
 
 PROBABILITY = "probability_"
 SEGMENTATION, FIGURES, REPORT, SUSPECTS = "segmentation.seg.nrrd", "figures.json", "report.html", "suspects.csv"
-RESAMPLED = "image_resampled.nrrd"
+GIVEN, RESAMPLED = "given.seg.nrrd", "image_resampled.nrrd"
+VERSION = 1
+"""Of what `saved_result.read_saved_result` reads."""
 MAPS = ("entropy", "confidence", "suspect")
 COLUMNS = (
     *("rank", "score", "given", "suggested", "voxels", "volume_mm3"),
@@ -64,7 +66,7 @@ class UncertaintyOutputs:
 
     def _known(self) -> list[Path]:
         """Every file that may be there from an earlier result or is always written."""
-        names = [SEGMENTATION, *map(_map_file, MAPS), FIGURES, REPORT, SUSPECTS, RESAMPLED]
+        names = [SEGMENTATION, *map(map_file, MAPS), FIGURES, REPORT, SUSPECTS, GIVEN, RESAMPLED]
         return [self.folder / name for name in [*names, *_earlier_probabilities(self.folder / FIGURES)]]
 
     def write(self, result: Result) -> list[Path]:
@@ -75,14 +77,15 @@ class UncertaintyOutputs:
         """
         from NoisyLabelSegLib.uncertainty_report import write_uncertainty_report
 
-        jobs: dict[str, Write] = {SEGMENTATION: partial(_write_segmentation, result)}
-        jobs |= {_map_file(name): partial(_write_map, result.maps, name) for name in result.maps}
+        jobs: dict[str, Write] = {SEGMENTATION: partial(_write_stage, result, 1)}
+        jobs |= {map_file(name): partial(_write_map, result.maps, name) for name in result.maps}
         for name, segment in zip(_file_names(result), result.probabilities, strict=True):
             jobs[name] = partial(_write_map, result.probabilities, segment)
         if resampling_note(result.image):
             jobs[RESAMPLED] = partial(save_file, image=result.image)
         if "suspect" in result.maps:
             jobs[SUSPECTS] = partial(_write_suspects, result.suspects)
+            jobs[GIVEN] = partial(_write_stage, result, 0)
         probabilities = [name for name in jobs if name.startswith(PROBABILITY)]
         jobs[FIGURES] = partial(_write_figures, result, probabilities)
         jobs[REPORT] = partial(write_uncertainty_report, result)
@@ -101,7 +104,8 @@ def _make(folder: Path) -> list[Path]:
     return missing
 
 
-def _map_file(name: str) -> str:
+def map_file(name: str) -> str:
+    """The file of a map."""
     return f"{name}.nii.gz"
 
 
@@ -113,7 +117,7 @@ def _file_names(result: Result) -> list[str]:
         taken = {name.casefold() for name in names}
         tries = (safe if number == 1 else f"{safe}_{number}" for number in range(1, len(names) + 2))
         names.append(next(name for name in tries if name.casefold() not in taken))
-    return [_map_file(f"{PROBABILITY}{name}") for name in names]
+    return [map_file(f"{PROBABILITY}{name}") for name in names]
 
 
 def _earlier_probabilities(figures: Path) -> list[str]:
@@ -122,12 +126,17 @@ def _earlier_probabilities(figures: Path) -> list[str]:
         named = json.loads(figures.read_text(encoding="utf-8"))["probabilities"]
     except (OSError, ValueError, KeyError, TypeError):
         return []
+    return [name for name in named if is_probability(name)]
+
+
+def is_probability(name: Any) -> bool:
+    """Whether a file is called as those of probabilities are; a path is not."""
     pattern = re.escape(PROBABILITY) + r"\w+\.nii\.gz"
-    return [name for name in named if isinstance(name, str) and re.fullmatch(pattern, name, re.ASCII)]
+    return isinstance(name, str) and re.fullmatch(pattern, name, re.ASCII) is not None
 
 
-def _write_segmentation(result: Result, path: Path) -> None:
-    write_segmentation(path, result.stages[-1], metadata(result.provenance, 1))
+def _write_stage(result: Result, number: int, path: Path) -> None:
+    write_segmentation(path, result.stages[number], metadata(result.provenance, number))
 
 
 def _write_map(maps: Mapping[str, sitk.Image], name: str, path: Path) -> None:
@@ -136,11 +145,14 @@ def _write_map(maps: Mapping[str, sitk.Image], name: str, path: Path) -> None:
 
 def _write_figures(result: Result, probabilities: Sequence[str], path: Path) -> None:
     figures = {
+        "version": VERSION,
         "probabilities": probabilities,
         "structures": structures_of(result),
         "suspects": result.suspects,
+        "statistics": result.statistics,
         "provenance": result.provenance,
         "notes": result.notes,
+        "slice_axis": result.slice_axis,
     }
     write_json(figures, path)
 

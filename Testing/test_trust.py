@@ -15,6 +15,7 @@ import yaml
 from numpy.typing import NDArray
 
 from NoisyLabelSegLib.inference.preprocessing import Intensity, Preprocessing
+from NoisyLabelSegLib.saved_result import read_saved_result
 from NoisyLabelSegLib.uncertainty_outputs import COLUMNS
 from training.__main__ import main
 from training.checkpoints import Run
@@ -93,6 +94,9 @@ def test_the_command_writes_maps_a_list_and_pictures(desk: Desk, capsys: pytest.
             assert found.GetOrigin() == pytest.approx(image.GetOrigin())
         names = {path.name for path in folder.iterdir()}
         assert {"segmentation.seg.nrrd", "suspects.csv", "figures.json", "report.html"} <= names
+        saved = read_saved_result(folder)  # as 3D Slicer's module reads it
+        assert saved.image_name == case.image.name and saved.outcome.maps[-1].name == "suspect"
+        assert len(saved.outcome.suspects) == len((folder / "suspects.csv").read_text("utf-8").splitlines()) - 1
         assert (target / f"{case.id}.png").read_bytes().startswith(b"\x89PNG")
     check_the_lists(target, cases)
     check_the_figures(json.loads((target / "figures.json").read_text(encoding="utf-8")))

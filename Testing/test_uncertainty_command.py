@@ -31,7 +31,7 @@ from NoisyLabelSegLib.worker.kinds import WarmModel, outcome_of
 from NoisyLabelSegLib.worker.messages import Request, outcome_message, read_outcome
 
 ALWAYS = {"segmentation.seg.nrrd", "entropy.nii.gz", "confidence.nii.gz", "figures.json", "report.html"}
-WITH_LABELS = ALWAYS | {"suspect.nii.gz", "suspects.csv", "probability_nodule.nii.gz"}
+WITH_LABELS = ALWAYS | {"given.seg.nrrd", "suspect.nii.gz", "suspects.csv", "probability_nodule.nii.gz"}
 # Soft, so that an untrained network is unsure; low, so that it doubts.
 METHOD: dict[str, Any] = {"temperatures": [50.0, 20.0], "threshold": 0.2}
 

@@ -77,6 +77,7 @@ def reviewed(trust: Trust, model: Model, settings: ConfidenceSettings) -> Review
         maps={**result.maps, "suspect": grid.image(score)},
         suspects=tuple(suspect_rows(regions, structures, grid)),
         regions=tuple(regions),
+        provenance={"image": trust.case.image.name, **result.provenance},
         notes=(*result.notes, NOTE),
     )
     return Reviewed(trust, given, 1 - _probability(given, result), result, tuple(mean for _, mean in ordered))
