@@ -130,31 +130,23 @@ def read_saved_result(folder: Path) -> SavedResult:
     figures = _figures(folder)
     found = read_segmentation(folder / SEGMENTATION)
     grid, ids = Grid.of(found.image), [segment.id for segment in found.segments]
-    labelled = any((folder / name).exists() for name in (GIVEN, map_file("suspect")))
-    given = _given(folder / GIVEN, ids, grid) if labelled else [NOTHING] * len(ids)
     if not all(ids) or not 0 < len(set(ids)) == len(ids) == len(figures.probabilities) == len(figures.statistics) / 2:
         raise InputError(f"The files in '{folder}' do not belong together: let them be written again.")
-    files = [
-        _File(folder / map_file("entropy"), "entropy"),
-        _File(folder / map_file("confidence"), "confidence", "", 1),
-    ]
-    files += [_File(folder / n, "probability", one) for n, one in zip(figures.probabilities, ids, strict=True)]
-    files += [_File(folder / map_file("suspect"), "suspect")] if labelled else []
+    labelled = any((folder / name).exists() for name in (GIVEN, map_file("suspect")))
+    given = _given(folder / GIVEN, ids, grid) if labelled else [NOTHING] * len(ids)
     stages = tuple(given), tuple(masks_of(found))
-    return SavedResult(
-        folder=folder,
-        grid=grid,
-        outcome=Outcome(
-            segments=found.segments,
-            stages=stages,
-            maps=_maps(files, grid, [mask for stage in stages for mask in stage]),
-            statistics=tuple(plain_json(asdict(row)) for row in figures.statistics),
-            provenance=figures.provenance,
-            notes=figures.notes,
-            slice_axis=figures.slice_axis,
-            suspects=tuple(plain_json(asdict(row)) for row in figures.suspects),
-        ),
+    files = _files(folder, dict(zip(ids, figures.probabilities, strict=True)), labelled=labelled)
+    outcome = Outcome(
+        segments=found.segments,
+        stages=stages,
+        maps=_maps(files, grid, [mask for stage in stages for mask in stage]),
+        statistics=tuple(plain_json(asdict(row)) for row in figures.statistics),
+        provenance=figures.provenance,
+        notes=figures.notes,
+        slice_axis=figures.slice_axis,
+        suspects=tuple(plain_json(asdict(row)) for row in figures.suspects),
     )
+    return SavedResult(folder, grid, outcome)
 
 
 def _figures(folder: Path) -> _Figures:
@@ -164,9 +156,7 @@ def _figures(folder: Path) -> _Figures:
         )
     content = read_json(folder / FIGURES)
     if not isinstance(content, dict) or content.get("version") != VERSION:
-        raise InputError(
-            f"'{folder}' was written by another version of NoisyLabelSeg: let it be written again, with --overwrite."
-        )
+        raise InputError(f"'{folder}' was written by another version of NoisyLabelSeg: let it be written again.")
     return convert(_Figures, content, f"'{folder / FIGURES}'")
 
 
@@ -181,6 +171,16 @@ def _given(path: Path, ids: Sequence[str], grid: Grid) -> list[Region]:
 def _require_on(grid: Grid, image: sitk.Image, path: Path) -> None:
     if not grid.same_as(Grid.of(image), _ROUNDING):
         raise InputError(f"'{path}' does not lie on the grid of {SEGMENTATION} beside it: they are not of one result.")
+
+
+def _files(folder: Path, probabilities: Mapping[str, str], *, labelled: bool) -> list[_File]:
+    """The maps in the order in which they are found; ``probabilities`` are names of files by segments' identifiers."""
+    return [
+        _File(folder / map_file("entropy"), "entropy"),
+        _File(folder / map_file("confidence"), "confidence", outside=1),
+        *(_File(folder / name, "probability", segment) for segment, name in probabilities.items()),
+        *([_File(folder / map_file("suspect"), "suspect")] if labelled else []),
+    ]
 
 
 def _maps(files: Sequence[_File], grid: Grid, masks: Sequence[Region]) -> tuple[Map, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import slicer
@@ -23,6 +24,7 @@ from NoisyLabelSegSlicer.panel.setup_section import SetupSection
 from NoisyLabelSegSlicer.panel.statistics_section import StatisticsSection
 from NoisyLabelSegSlicer.panel.work import Work
 from NoisyLabelSegSlicer.request import make_request
+from NoisyLabelSegSlicer.saved_results import open_saved_result
 from NoisyLabelSegSlicer.session import Session
 from NoisyLabelSegSlicer.translation import _
 from NoisyLabelSegSlicer.volumes import value_range
@@ -49,7 +51,7 @@ class Panel:
         self._offered_for: Any = None
         self._followed: Any = None
         self._offered = ""
-        self._run = RunSection(ui, self.start, lambda: self.work.cancel())
+        self._run = RunSection(ui, self.start, lambda: self.work.cancel(), self.open_results)
         self.work = Work(self._run.say, self._run.follow, self._worker_changed)
         self._model = ModelSection(ui, self._choose_model, self._import_model, self._remove_model)
         self._inputs = InputSection(ui, self._tick_segments, self.update)
@@ -216,6 +218,10 @@ class Panel:
         """Put what was found into the scene, show it, and give what is alarming about it."""
         with slicer.util.WaitCursor():
             session = Session.create(volume, given, outcome, roi, keep_others, asked)
+        return self._begin_review(session, given, outcome)
+
+    def _begin_review(self, session: Session, given: Any, outcome: Outcome) -> str:
+        """Show a result that is new in the scene, and give what is alarming about it."""
         self._leave_result()
         self.session = session
         if given is not None:
@@ -227,6 +233,21 @@ class Panel:
         if session.from_nothing and not session.review.changes:
             return _("The model found nothing where it looked.")
         return " ".join(doubts(outcome.statistics, len(outcome.stages)))
+
+    def open_results(self, folder: Path) -> None:
+        """Go on with what was found elsewhere as after a run."""
+        if self._parameters is None:
+            return
+        try:
+            with slicer.util.WaitCursor():
+                session, given, outcome = open_saved_result(folder, self._parameters.volume)
+        except InputError as error:
+            self._run.say(str(error))
+            return
+        self._parameters.volume = session.volume
+        if given is not None:
+            self._parameters.segmentation = given
+        self._run.say(self._begin_review(session, given, outcome))
 
 
 def _values(volume: Any) -> tuple[float, float] | None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+import qt
+import slicer
 
 from NoisyLabelSegSlicer.client import Progress
 from NoisyLabelSegSlicer.panel.readiness import Inputs, goes_by_stages, hint, missing, verb
@@ -22,12 +26,16 @@ class RunSection:
         ui: the panel's widgets.
         run: called when the person starts.
         cancel: called when the person stops.
+        open_results: called with the folder of a result from elsewhere.
     """
 
-    def __init__(self, ui: Any, run: Callable[[], None], cancel: Callable[[], None]) -> None:
-        self._ui, self.last_error = ui, ""
+    def __init__(
+        self, ui: Any, run: Callable[[], None], cancel: Callable[[], None], open_results: Callable[[Path], None]
+    ) -> None:
+        self._ui, self._open_results, self.last_error = ui, open_results, ""
         ui.runButton.connect("clicked()", run)
         ui.cancelButton.connect("clicked()", cancel)
+        ui.openResultsButton.connect("clicked()", self._ask_for_results)
         show_warning(ui.messageIcon)
         self.say("")
 
@@ -44,6 +52,7 @@ class RunSection:
         self._ui.runButton.toolTip = lacking or verb(inputs)
         self._ui.stagesLabel.visible = self._ui.stagesSpinBox.visible = goes_by_stages(inputs)
         self._ui.cancelButton.enabled = busy
+        self._ui.openResultsButton.enabled = not busy
         self._ui.progressBar.visible = busy
         if not busy:
             self._ui.progressLabel.text = lacking or hint(inputs)
@@ -65,3 +74,7 @@ class RunSection:
         self._ui.messageLabel.text = sentence
         self._ui.messageFrame.visible = bool(sentence)
         self.last_error = sentence or self.last_error
+
+    def _ask_for_results(self) -> None:
+        if path := qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), _("Folder of a result")):
+            self._open_results(Path(path))
