@@ -30,7 +30,7 @@ def turned_axes(grid: Grid, other: Grid) -> tuple[int, ...] | None:
 
 
 def turned(outcome: Outcome, size: Sequence[int], axes: Sequence[int]) -> Outcome:
-    """What was found, in the order of the other grid.
+    """What was found, in the order of the other grid, but for the suspects' voxels, which nothing that is read has.
 
     Args:
         outcome: on a grid.
@@ -44,17 +44,14 @@ def turned(outcome: Outcome, size: Sequence[int], axes: Sequence[int]) -> Outcom
         stages=tuple(tuple(_region(mask, size, axes) for mask in stage) for stage in outcome.stages),
         maps=tuple(replace(one, region=_region(one.region, size, axes)) for one in outcome.maps),
         suspects=tuple({**row, "index": _index(row["index"], size, axes)} for row in outcome.suspects),
-        regions=tuple(
-            replace(one, centre=tuple(_index(one.centre, size, axes)), region=_region(one.region, size, axes))
-            for one in outcome.regions
-        ),
+        regions=(),
     )
 
 
 def _region(region: Region, size: Sequence[int], axes: Sequence[int]) -> Region:
     if is_empty(region.box):
         return region
-    box, places = list(region.box), [2 - axis for axis in axes]
+    box, places = list(region.box), tuple(2 - axis for axis in axes)
     for axis, place in zip(axes, places, strict=True):
         box[place] = slice(size[axis] - box[place].stop, size[axis] - box[place].start)
     return Region(tuple(box), np.flip(region.values, places))

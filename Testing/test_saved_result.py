@@ -18,6 +18,7 @@ from tiny_models import ball, picture, voxels, write_uncertainty_model
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.grid import Grid
 from NoisyLabelSegLib.inference.model import Model, load_model
+from NoisyLabelSegLib.outcome import Outcome
 from NoisyLabelSegLib.pipeline import map_uncertainty
 from NoisyLabelSegLib.regions import Region, union
 from NoisyLabelSegLib.result import Maps, Result
@@ -154,8 +155,8 @@ def test_the_image_is_found_in_the_folder_or_beside_it(
 ) -> None:
     saved = read_saved_result(written / "labels")
     outcome = replace(saved.outcome, provenance={"image": name})
-    for folder in ("out", "elsewhere"):
-        (tmp_path / folder).mkdir()
+    for place in ("out", "elsewhere"):
+        (tmp_path / place).mkdir()
     (tmp_path / at).touch()
     monkeypatch.chdir(tmp_path)
     for folder in (tmp_path / "out", Path("out")):
@@ -195,7 +196,7 @@ def cut_off(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:200])
 
 
-BAD: dict[str, tuple[Callable[[Path], None], str]] = {
+BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "no folder": (shutil.rmtree, "is no result of"),
     "no figures": (without(FIGURES), "is no result of"),
     "no segmentation": (without("segmentation.seg.nrrd"), "is no result of"),
@@ -226,6 +227,10 @@ def test_what_is_no_such_folder_is_told(copy: Path, spoil: Callable[[Path], None
     assert "labels" in str(caught.value) and "\n" not in str(caught.value)
 
 
+def _regions(outcome: Outcome) -> list[Region]:
+    return [*(mask for stage in outcome.stages for mask in stage), *(one.region for one in outcome.maps)]
+
+
 @pytest.mark.parametrize("axes", [(), (2,), (0, 1), (0, 1, 2)])
 def test_a_turned_grid_has_the_same_voxels(written: Path, axes: tuple[int, ...]) -> None:
     saved = read_saved_result(written / "labels")
@@ -233,15 +238,9 @@ def test_a_turned_grid_has_the_same_voxels(written: Path, axes: tuple[int, ...])
     other = Grid.of(image)
     assert turned_axes(saved.grid, other) == axes
     found = turned(saved.outcome, saved.grid.size, axes)
-    places = [2 - axis for axis in axes]
-    regions = [
-        (one, own)
-        for after, before in zip((*found.stages, found.maps), (*saved.outcome.stages, saved.outcome.maps), strict=True)
-        for one, own in zip(after, before, strict=True)
-    ]
-    for one, own in regions:
-        one, own = (getattr(region, "region", region) for region in (one, own))
-        np.testing.assert_array_equal(whole(one, other), np.flip(whole(own, saved.grid), places))
+    for one, own in zip(_regions(found), _regions(saved.outcome), strict=True):
+        expected = np.flip(whole(own, saved.grid), tuple(2 - axis for axis in axes))
+        np.testing.assert_array_equal(whole(one, other), expected)
     for row in found.suspects:
         left, back, up = other.to_physical(row["index"])
         assert row["ras_mm"] == pytest.approx([-left, -back, up])

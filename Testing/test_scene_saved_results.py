@@ -120,7 +120,8 @@ class Case:
         write(self.folder, self.image, self.outcome)
         self.scan = folder / "scan.nii.gz"
         sitk.WriteImage(self.image, str(self.scan))
-        self.scene, self.shown = scenes.new_scene(), []
+        self.scene = scenes.new_scene()
+        self.shown: list[Any] = []
         monkeypatch.setattr(slicer, "mrmlScene", self.scene, raising=False)
         monkeypatch.setattr(slicer.util, "loadVolume", self.load)
         monkeypatch.setattr(slicer.util, "setSliceViewerLayers", lambda background, fit: self.shown.append(background))
@@ -157,13 +158,13 @@ def run_in_the_scene(case: Case, labelled: bool) -> Session:
     axes = [2] if tuple(case.image.GetDirection()) == tuple(image_of(LEFT_HANDED).GetDirection()) else []
 
     def turned(own: Region) -> Region:
-        array = np.flip(own.cut(Grid.of(case.image).whole_box()), [2 - axis for axis in axes])
+        array = np.flip(own.cut(Grid.of(case.image).whole_box()), tuple(2 - axis for axis in axes))
         return Region(tuple(slice(0, n) for n in SHAPE), array)
 
     def turned_map(own: Map) -> Map:
         whole = sitk.GetArrayFromImage(Maps(case.image, {"": own})[""])
         return replace(
-            own, region=Region(tuple(slice(0, n) for n in SHAPE), np.flip(whole, [2 - axis for axis in axes]))
+            own, region=Region(tuple(slice(0, n) for n in SHAPE), np.flip(whole, tuple(2 - axis for axis in axes)))
         )
 
     found = replace(
@@ -172,8 +173,8 @@ def run_in_the_scene(case: Case, labelled: bool) -> Session:
         maps=tuple(map(turned_map, case.outcome.maps)),
     )
     masks = {segment.id: mask.values for segment, mask in zip(PARTS, found.stages[0], strict=True)}
-    given = scenes.add_segmentation(case.scene, masks, scenes.matrix_of(volume)) if labelled else None
-    for segment in PARTS if given else ():
+    given: Any = scenes.add_segmentation(case.scene, masks, scenes.matrix_of(volume)) if labelled else None
+    for segment in PARTS if given is not None else ():
         given.GetSegmentation().GetSegment(segment.id).SetName(segment.name)
     return Session.create(volume, given, found, None, False)
 
@@ -185,8 +186,8 @@ def listed(session: Session) -> list[tuple[Any, ...]]:
     ]
 
 
-def seen(node: Any, whole: scenes.Array) -> scenes.Array:
-    """A map's values by the scene's places: its own box laid into a whole one."""
+def seen(node: Any, whole: tuple[scenes.Array, scenes.Array]) -> scenes.Array:
+    """A map's values in the whole volume, whose axes and origin are given; NaN around its own box."""
     start = np.rint((np.array(node.GetOrigin()) - whole[1]) @ np.linalg.inv(whole[0]).T).astype(int)[::-1]
     array = np.full(SHAPE, np.nan, np.float32)
     values = view_of(node.GetImageData())
