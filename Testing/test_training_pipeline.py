@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ import yaml
 
 from NoisyLabelSegLib.bundle import load_bundle
 from NoisyLabelSegLib.images import read_image
-from training import trainings
+from training import measuring, trainings
 from training.__main__ import main
 from training.data.cases import Case, DataSet, Split, write_dataset
 from training.pipeline.results import scores
@@ -313,6 +314,58 @@ def test_what_is_taken_over_becomes_settings(tmp_path: Path) -> None:
         "settings.teacher=two-small",
         'masks={"run": "one-small"}',
     ]
+
+
+@pytest.mark.parametrize("change", ["split", "label"])
+def test_runs_of_a_data_set_that_has_changed_are_refused(
+    desk: Desk, change: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = desk.folder / "data" / "crops" / ("dataset.json" if change == "split" else "p6_label.nii.gz")
+    kept, before = file.read_bytes(), file.stat()
+    file.write_bytes(
+        kept.replace(b'"val"', b'"train"', 1).replace(b'"test"', b'"val"', 1) if change == "split" else kept
+    )
+    os.utime(file, (1e9, 1e9))
+    try:
+        assert desk() == 2
+    finally:
+        file.write_bytes(kept)
+        os.utime(file, (before.st_atime, before.st_mtime))
+    said = capsys.readouterr().err
+    assert "Stage 'first': The data set 'crops' has changed since the run in" in said and "delete that run" in said
+
+
+def test_runs_from_before_say_nothing_of_what_they_are_made_of_and_are_read(desk: Desk) -> None:
+    for training in desk.stages().values():
+        file = training.folder / "experiment.json"
+        values = json.loads(file.read_text("utf-8"))
+        assert values.pop("origins").keys() >= {"The data set 'crops'"}
+        file.write_text(json.dumps(values), encoding="utf-8")
+        training.finish()
+
+
+def test_what_builds_on_a_run_that_was_trained_anew_is_refused(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = desk.stages()["first"].folder
+    content = torch.load(folder / "best.ckpt", weights_only=True)
+    for tensor in content["network"].values():
+        tensor += 1
+    torch.save(content, folder / "best.ckpt")
+    assert desk() == 2
+    said = capsys.readouterr().err
+    assert f"Stage 'segment': The run '{desk.stages()['first'].name}' has changed since the run in" in said
+
+
+def test_first_masks_are_of_a_case_as_it_is(desk: Desk) -> None:
+    stages = desk.stages()
+    training, other = stages["refine"], desk.folder / "data" / "elsewhere"
+    shutil.copytree(desk.folder / "data" / "crops", other)
+    (other / "p1_image.nii.gz").write_bytes((other / "p2_image.nii.gz").read_bytes())
+    elsewhere = measuring._elsewhere(training, training.read(), "elsewhere")
+    shutil.rmtree(other)
+    ours, theirs = ({case.id: case.coarse for case in one.cases} for one in (training.read().parts.dataset, elsewhere))
+    known = [name for name in ours if ours[name] != theirs[name]]
+    assert all(path and path.is_relative_to(stages["segment"].folder) for path in theirs.values())
+    assert set(known) <= {"p1"} < theirs.keys()
 
 
 def test_what_an_experiment_says_anyway_makes_no_other_run(desk: Desk) -> None:

@@ -70,6 +70,12 @@ class Experiment:
                 "'masks' and 'settings.starts.simulated' both say what the first masks are: set one of them"
             )
 
+    @property
+    def builds_on(self) -> list[str]:
+        """The runs that it takes something over from, by their names without a seed, each once."""
+        names = [*(start.run for start in self.network.start), getattr(self.settings, "teacher", ""), self.masks.run]
+        return list(dict.fromkeys(name for name in names if name))
+
     def dataset(self, data_folder: Path) -> DataSet:
         """Open the data set, and of pre-training those that are pooled with it."""
         dataset = read_dataset(data_folder / self.data)
