@@ -258,6 +258,16 @@ def test_a_foreign_model_of_the_same_name_is_not_overwritten(desk: Desk, capsys:
     assert "exists already" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("key", ["pipeline", "stage", "seed"])
+def test_nor_is_one_of_another_pipeline_stage_or_seed(desk: Desk, key: str, capsys: pytest.CaptureFixture[str]) -> None:
+    made = json.loads((desk.models / "exported.json").read_text("utf-8"))
+    for entry in made.values():
+        entry |= {key: "another", "of": "other weights"}
+    (desk.models / "exported.json").write_text(json.dumps(made), encoding="utf-8")
+    assert desk() == 2
+    assert "exists already" in capsys.readouterr().err
+
+
 CARD = str(CARDS / "hippocampus-refine.yaml")
 
 
@@ -381,9 +391,11 @@ def test_the_last_stage_is_compared_with_the_best_that_saw_the_same_images(
 ) -> None:
     shutil.copytree(desk.folder / "data" / "crops", desk.folder / "data" / "others", dirs_exist_ok=True)
     pipeline = changed(strong={"experiment": "segment.yaml", "set": ["data=others"]})
-    pipeline["stages"] = {"strong": pipeline["stages"].pop("strong"), **pipeline["stages"]}
+    pipeline["stages"] = {"refine": {}, "strong": pipeline["stages"].pop("strong"), **pipeline["stages"]}
+    pipeline["stages"]["scratch"] = {"experiment": "segment.yaml", "set": ["optimizer.learning_rate=0.07"]}
+    pipeline["stages"]["refine"] = pipeline["stages"].pop("refine")
     stages = desk.stages(pipeline)
-    given = {"strong": 0.99, "first": 0.3, "segment": 0.6, "refine": dice}
+    given = {"strong": 0.99, "scratch": 0.9, "first": 0.3, "segment": 0.6, "refine": dice}
     names = {training.name: name for name, training in stages.items()}
 
     def measured(training: Training, *_: Any, **__: Any) -> dict[str, Any]:

@@ -101,10 +101,10 @@ class PipelineSettings:
             if other not in self.stages:
                 raise ValueError(f"{who} names '{other}', which is no stage; stages are {', '.join(self.stages)}")
 
-    def below(self, name: str) -> set[str]:
+    def below(self, name: str) -> frozenset[str]:
         """The stages that one builds on, and those that these build on."""
         needs = self.stages[name].needs
-        return {*needs}.union(*(self.below(need) for need in needs))
+        return frozenset(needs).union(*(self.below(need) for need in needs))
 
     def order(self) -> list[str]:
         """The stages, each behind those that it needs."""
