@@ -20,10 +20,11 @@ from NoisyLabelSegLib.images import read_image
 from training import measuring, trainings
 from training.__main__ import main
 from training.data.cases import Case, DataSet, Split, write_dataset
-from training.pipeline.results import scores
+from training.pipeline.results import _compared, scores
 from training.pipeline.settings import PipelineSettings, StageMasks, StageSettings, StageStart, read_pipeline
 from training.pipeline.stages import cards_of, stages_of
 from training.prediction import labels_of, segmented
+from training.tables import Row
 from training.trainings import Training
 
 ROOT = Path(__file__).parents[1]
@@ -408,6 +409,15 @@ def test_the_last_stage_is_compared_with_the_best_that_saw_the_same_images(
     assert found["last"] == {"stage": "refine", "best_part": "segment", "dice": pytest.approx(dice - 0.6), "p": 0.03125}
     assert f"The last stage, refine, {said} the best of its parts, segment: Dice {dice:.4f} against 0.6000" in text
     assert "| strong | 0.9900 |" in text
+
+
+def test_stages_of_other_patients_are_in_the_table_and_not_compared() -> None:
+    one, same, other = (
+        Row(name, [{"figures": {"dice": 0.5}, "rows": [{"patient": patient, "dice": 0.5} for patient in patients]}])
+        for name, patients in (("one", "ab"), ("same", "ab"), ("other", "c"))
+    )
+    found = _compared([one, same, other], one)
+    assert {name: list(each["against"]) for name, each in found.items()} == {"one": [], "same": ["one"], "other": []}
 
 
 PIPELINES = sorted((ROOT / "training" / "configs" / "pipelines").glob("*.yaml"))
