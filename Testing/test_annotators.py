@@ -68,8 +68,16 @@ def test_a_part_that_nobody_drew_in_is_shown(drawn_desk: Path) -> None:
     assert "counted" not in figures["eroded (positive)"]
 
 
-def test_a_run_is_not_read_with_other_annotators(drawn_desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from_drawings(drawn_desk).train()
+@pytest.mark.parametrize(("before", "said"), [(False, "'coarse' has changed"), (True, "others had drawn in")])
+def test_a_run_is_not_read_with_other_annotators(
+    drawn_desk: Path, before: bool, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training = from_drawings(drawn_desk)
+    training.train()
+    if before:  # runs said what they are made of
+        settings = training.folder / "experiment.json"
+        values = json.loads(settings.read_text("utf-8"))
+        settings.write_text(json.dumps({**values, "origins": {}}), encoding="utf-8")
     dataset = read_dataset(drawn_desk / "data" / "coarse")
     renamed = tuple(
         replace(case, drawings=tuple(replace(one, annotator="somebody") for one in case.drawings))
@@ -78,7 +86,7 @@ def test_a_run_is_not_read_with_other_annotators(drawn_desk: Path, capsys: pytes
     write_dataset(drawn_desk / "data" / "coarse", replace(dataset, cases=renamed))
     where = ["--data", str(drawn_desk / "data"), "--runs", str(drawn_desk / "runs"), "-o", str(drawn_desk / "shown")]
     assert main(["annotators", str(drawn_desk / "refineseg.yaml"), *where]) == 2
-    assert "others had drawn in" in capsys.readouterr().err
+    assert said in capsys.readouterr().err
 
 
 def test_what_an_annotator_makes_of_each_class_is_counted() -> None:

@@ -70,8 +70,8 @@ def test_a_volume_smaller_than_the_window_is_enlarged_not_padded(tmp_path: Path)
 def test_pixels_become_square_before_slices_can_be_turned(tmp_path: Path) -> None:
     y, x = np.mgrid[0:20, 0:40]
     disc = np.broadcast_to((np.hypot(y - 9.5, (x - 19.5) / 2) < 6).astype(float), (6, 20, 40))  # columns half as wide
-    data = Fragments([case(tmp_path, disc, (0.5, 1, 5))], replace(PLAIN, window=(6, 36, 36)), 0, vary=False)
-    image = data[0]["image"][0, 3] > 0.5
+    wanted = replace(PLAIN, window=(6, 36, 36), spacing=(5, 1, 1))
+    image = Fragments([case(tmp_path, disc, (0.5, 1, 5))], wanted, 0, vary=False)[0]["image"][0, 3] > 0.5
     height, width = (int(image.any(dim=axis).sum()) for axis in (1, 0))
     assert abs(height - width) <= 1 and height > 20
 
@@ -126,6 +126,30 @@ def test_what_cannot_be_used_is_left_out_counted_and_told(tmp_path: Path, capsys
         assert text in said
     with pytest.raises(InputError, match="None of 2 volumes can be used"):
         Fragments([flat, gone], PLAIN, 0, vary=False)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "wanted", "usable"),
+    [
+        ((0.5, 1, 1), None, False),
+        ((1, 0.5, 1), (1, 0.9, 0.9), False),
+        ((0.5, 1, 1), (1, 1, 1), True),
+        ((0.5, 0.54, 1), None, True),
+    ],
+)
+def test_pixels_that_would_tell_how_they_were_turned_are_left_out(
+    tmp_path: Path, spacing: Any, wanted: Any, usable: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases = [case(tmp_path, ramp(9, 20, 20), name="square"), case(tmp_path, ramp(9, 20, 20), spacing, "odd")]
+    data = Fragments(cases, replace(PLAIN, spacing=wanted), 0, vary=False)
+    assert len(data) == 1 + usable
+    assert ("set preprocessing.spacing to 1 mm or more" in capsys.readouterr().err) != usable
+
+
+def test_values_that_overflow_half_precision_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cases = [case(tmp_path, scale * ramp(9, 20, 14), name=name) for name, scale in (("good", 6e4), ("large", 7e4))]
+    data = Fragments(cases, replace(PLAIN, intensity=Intensity("z-score", "case", mean=0.0, std=1.0)), 0, vary=False)
+    assert list(data.skipped) == ["large"] and "overflow half precision" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

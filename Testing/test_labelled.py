@@ -44,6 +44,11 @@ def test_a_share_is_rounded_and_never_nobody(patients: int, share: float, count:
     assert len(labelled_patients(dataset(patients), share, 0)) == count
 
 
+def test_what_learns_without_labels_learns_from_all() -> None:
+    values = {"recipe": "pretrain", "data": "tiny", "preprocessing": {"dimensions": 3, "window": [8, 8, 8]}}
+    assert not differences(parse_experiment({**values, "labelled": 0.1}), parse_experiment(values))
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_smaller_subsets_lie_in_larger_ones(seed: int) -> None:
     shares = (0.05, 0.1, 0.3, 0.5, 1)

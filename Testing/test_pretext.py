@@ -115,6 +115,12 @@ def test_spreading_puts_every_number_in_its_place() -> None:
         assert float(whole[1, 0, z, y, x]) == float(values[1, channel, z, y // 2, x // 4])
 
 
+@pytest.mark.parametrize("changed", [{"box": (8, 16, 16)}, {"box": (8, 8, 16), "share": 0.9}])
+def test_something_has_to_be_left_to_tell_what_is_hidden_by(changed: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="all are hidden: make settings.tasks.masked.box"):
+        Masked(MaskedSettings(**changed), Encoder(network("res_unet_3d", []), 1, [8, 16, 16]), 1)
+
+
 def test_only_what_was_hidden_counts() -> None:
     encoder = Encoder(network("res_unet_3d", []), 1, [8, 16, 16])
     task = Masked(MaskedSettings(share=0.5, box=(4, 8, 8)), encoder, 1)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from training.__main__ import main
 from training.data.cases import read_dataset
 from training.data.fragments import Fragments
 from training.experiment import parse_experiment, read_experiment
-from training.proxy import LEAK
+from training.proxy import LEAK, Proxy, held_out_part
 
 BASE: dict[str, Any] = {
     "recipe": "pretrain",
@@ -104,6 +106,42 @@ def test_a_folder_without_usable_images_is_refused(tmp_path: Path, capsys: pytes
     assert main(prepare) == 2 and "None of the 1 images" in capsys.readouterr().err
 
 
+FILES = {
+    "imagesTr/a_frame01.nii.gz": ("imagesTr-a_frame01", "imagesTr-a"),
+    "imagesTr/a_frame12.nii.gz": ("imagesTr-a_frame12", "imagesTr-a"),
+    "imagesTr/b.nii.gz": ("imagesTr-b", "imagesTr-b"),
+    "site/one/t1.nii.gz": ("site-one-t1", "site/one"),
+    "site/one/t2.nii.gz": ("site-one-t2", "site/one"),
+    "site/two/t1.nii.gz": ("site-two-t1", "site/two"),
+    "-odd/é?.nii.gz": ("odd-é_", "-odd"),
+    "site-two-t1.nii.gz": ("site-two-t1-98765432", "site-two-t1"),
+    "labelsTr/b.nii.gz": None,
+    "site/Labels/t1.nii.gz": None,
+    ".hidden/b.nii.gz": None,
+    f"{'long' * 20}/{'name' * 20}.nii.gz": ("…", "long" * 20),
+}
+
+
+def test_images_have_patients_and_names_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in FILES:
+        (tmp_path / "all" / name).parent.mkdir(parents=True, exist_ok=True)
+        sitk.WriteImage(sitk.GetImageFromArray(np.zeros((2, 3, 4), np.float32)), str(tmp_path / "all" / name))
+    prepare = ["prepare", "images", str(tmp_path / "all"), "--data", str(tmp_path / "data"), "--val", "0"]
+    assert main(prepare) == 0
+    assert "warning: no case is held out" in capsys.readouterr().err
+    cases = read_dataset(tmp_path / "data" / "images").cases
+    assert {case.split for case in cases} == {"train"}, "without labels there is nothing to test"
+    assert {case.image.relative_to(tmp_path / "all").as_posix(): case.patient for case in cases} == {
+        name: expected[1] for name, expected in FILES.items() if expected
+    }
+    ids = {case.image.relative_to(tmp_path / "all").as_posix(): case.id for case in cases}
+    for name, id_ in ids.items():
+        wanted, _ = FILES[name] or ("", "")
+        marked = wanted[-9:-8] == "-" or wanted == "…"
+        assert re.fullmatch(r".*-[0-9a-f]{8}", id_) if marked else id_ == wanted
+    assert len({id_.casefold() for id_ in ids.values()}) == len(ids) and max(map(len, ids.values())) == 109
+
+
 def test_it_learns_anatomy_and_the_control_tells_that_it_does_not_cheat(
     desk: Desk, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,8 +157,9 @@ def test_it_learns_anatomy_and_the_control_tells_that_it_does_not_cheat(
     assert found["held_out"]["accuracy"] > 0.9
     assert found["control"]["accuracy"] < LEAK and not said.err.count("warning")
     assert np.array(found["held_out"]["confusion"]).sum() == found["held_out"]["slices"]
-    assert "held-out volumes: balanced accuracy" in said.out and "control" in said.out
+    assert "held-out volumes, val part: balanced accuracy" in said.out and "control" in said.out
     assert figures.with_suffix(".svg").read_text("utf-8").count("balanced accuracy") == 2
+    assert desk("proxy", file, "--split", "test") == 2 and "no case in its test part" in capsys.readouterr().err
 
 
 def test_the_control_finds_a_leak(
@@ -294,6 +333,22 @@ def test_an_encoder_that_does_not_fit_is_refused_but_where_that_is_asked_for(
     if network["name"] == "res_unet_3d":
         started(desk, tiny_dataset, "supervised", {**network, "start": [{"run": "pre-full", "lenient": True}]})
         assert "is left out" in capsys.readouterr().err
+
+
+def test_of_the_test_part_where_there_is_one_and_what_was_not_asked_in_validation(desk: Desk) -> None:
+    dataset = read_dataset(desk.data / "images")
+    assert held_out_part(dataset) == "val"
+    assert held_out_part(replace(dataset, cases=(replace(dataset.cases[0], split="test"),))) == "test"
+    experiment = parse_experiment(BASE)
+    recipe = experiment.make(experiment.parts(desk.data, 0))
+    known, asked = recipe.held_out(), recipe.held_out("val", again=1)
+    assert not torch.equal(known[0]["image"], asked[0]["image"]) and known.seed != asked.seed
+
+
+def test_what_was_never_asked_is_null(tmp_path: Path) -> None:
+    found = Proxy(torch.tensor([[3, 1, 0, 0], [0, 4, 0, 0], [0] * 4, [0] * 4]), torch.zeros(4, 4)).figures()
+    assert found["held_out"]["recalls"] == [0.75, 1.0, None, None] and found["control"]["accuracy"] is None
+    json.loads(json.dumps(found, allow_nan=False))
 
 
 @pytest.mark.parametrize("name", ["images", "hippocampus", "acdc"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +83,12 @@ def test_a_table_of_ratios_trains_nested_shares_and_compares_rows_at_each(
 def test_the_same_steps_are_as_many_more_epochs(desk: Callable[..., int], tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(EXPERIMENT.replace("epochs: 1", "epochs: 12, validate_every: 3"), "utf-8")
     training = Training(tmp_path / "tiny.yaml", False, (), 0, tmp_path / "data", tmp_path)
-    for ratio, epochs, every in ((0.05, 240, 60), (0.3, 40, 10), (1, 12, 3)):
+    for ratio, epochs, every in ((0.05, 72, 18), (0.3, 36, 9), (1, 12, 3)):  # of six patients one, two and all
         settings = TableSettings("any", {"a": tables.RowSettings("")}, ratios=[ratio], same_steps=True)
         made = ratios._at(training, ratio, settings).experiment()
         assert (made.labelled, made.engine.epochs, made.engine.validate_every) == (ratio, epochs, every)
+    patches = ("augmentation.patches=3", "engine.batch_size=4")  # 18 // 4 steps of all, 6 // 4 of two patients
+    assert ratios._longer(replace(training, overrides=patches), 0.3) == 4
 
 
 def figures(dice: float) -> dict[str, Any]:
@@ -130,6 +133,8 @@ def test_means_spreads_and_differences_of_ratios_are_those_of_the_seeds(
         ({"ratios": [], "centres": ["tiny"]}, "two data sets or more"),
         ({"ratios": [], "centres": ["tiny", "tiny"]}, "each once"),
         ({"ratios": [], "centres": ["tiny", "nowhere"]}, "nowhere"),
+        ({"ratios": [], "centres": ["tiny", "other"], "against": ["plain"]}, "leave out against and gap"),
+        ({"ratios": [], "centres": ["tiny", "other"], "same_steps": True}, "same_steps is of ratios"),
     ],
 )
 def test_what_cannot_be_made_is_said_before_any_training(

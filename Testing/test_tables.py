@@ -13,9 +13,11 @@ import torch
 import yaml
 from filelock import FileLock
 
+from NoisyLabelSegLib.errors import InputError
 from training import trainings
 from training.__main__ import main
 from training.curves import scores_of, write_curves
+from training.evaluate import paired
 
 EXPERIMENT = """\
 recipe: supervised
@@ -112,6 +114,9 @@ def test_a_curve_is_the_mean_where_all_runs_were_validated(tmp_path: Path) -> No
         ({"seed": [1]}, "seed"),
         ({"against": ["wide"]}, "'wide' is none"),
         ({"gap": ["narrow"]}, "a gap lies between two"),
+        ({"same_steps": True}, "same_steps is of ratios, and there are none"),
+        ({"set": ["paradigm="]}, "'paradigm' must be one of plain"),
+        ({"one_object": True, "set": ["recipe=rerenet"]}, "refines masks, and is measured on whole images"),
     ],
 )
 def test_what_a_table_does_not_know_is_said(
@@ -124,6 +129,32 @@ def test_what_a_table_does_not_know_is_said(
     (tmp_path / "table.yaml").write_text(yaml.safe_dump({**TABLE, **change}, sort_keys=False), encoding="utf-8")
     assert table() == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "must hold keys and values"),
+        (b"- a", "must hold keys and values"),
+        ("title: Größe".encode("cp1252"), "utf-8"),
+    ],
+)
+def test_what_is_no_table_is_said(
+    content: bytes, said: str, table: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in ("table.yaml", "tiny.yaml") if said == "utf-8" else ("table.yaml",):
+        kept = (tmp_path / file).read_bytes()
+        (tmp_path / file).write_bytes(content)
+        assert table() == 2 and said in capsys.readouterr().err
+        (tmp_path / file).write_bytes(kept)
+
+
+def test_only_the_same_patients_are_compared() -> None:
+    ours, fewer, others = ([{"patient": name, "dice": 0.5} for name in names] for names in ("ab", "a", "cd"))
+    assert paired([ours], [ours]) == (0.0, 1.0)
+    for rows in (fewer, others):
+        with pytest.raises(InputError, match="measured on different patients, such as '[abcd]'"):
+            paired([ours], [rows])
 
 
 def test_an_unknown_row_is_said(table: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,13 +17,14 @@ import yaml
 
 from NoisyLabelSegLib.bundle import load_bundle
 from NoisyLabelSegLib.images import read_image
-from training import trainings
+from training import measuring, trainings
 from training.__main__ import main
 from training.data.cases import Case, DataSet, Split, write_dataset
-from training.pipeline.results import scores
+from training.pipeline.results import _compared, scores
 from training.pipeline.settings import PipelineSettings, StageMasks, StageSettings, StageStart, read_pipeline
 from training.pipeline.stages import cards_of, stages_of
 from training.prediction import labels_of, segmented
+from training.tables import Row
 from training.trainings import Training
 
 ROOT = Path(__file__).parents[1]
@@ -257,6 +259,16 @@ def test_a_foreign_model_of_the_same_name_is_not_overwritten(desk: Desk, capsys:
     assert "exists already" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("key", ["pipeline", "stage", "seed"])
+def test_nor_is_one_of_another_pipeline_stage_or_seed(desk: Desk, key: str, capsys: pytest.CaptureFixture[str]) -> None:
+    made = json.loads((desk.models / "exported.json").read_text("utf-8"))
+    for entry in made.values():
+        entry |= {key: "another", "of": "other weights"}
+    (desk.models / "exported.json").write_text(json.dumps(made), encoding="utf-8")
+    assert desk() == 2
+    assert "exists already" in capsys.readouterr().err
+
+
 CARD = str(CARDS / "hippocampus-refine.yaml")
 
 
@@ -315,6 +327,58 @@ def test_what_is_taken_over_becomes_settings(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("change", ["split", "label"])
+def test_runs_of_a_data_set_that_has_changed_are_refused(
+    desk: Desk, change: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = desk.folder / "data" / "crops" / ("dataset.json" if change == "split" else "p6_label.nii.gz")
+    kept, before = file.read_bytes(), file.stat()
+    file.write_bytes(
+        kept.replace(b'"val"', b'"train"', 1).replace(b'"test"', b'"val"', 1) if change == "split" else kept
+    )
+    os.utime(file, (1e9, 1e9))
+    try:
+        assert desk() == 2
+    finally:
+        file.write_bytes(kept)
+        os.utime(file, (before.st_atime, before.st_mtime))
+    said = capsys.readouterr().err
+    assert "Stage 'first': The data set 'crops' has changed since the run in" in said and "delete that run" in said
+
+
+def test_runs_from_before_say_nothing_of_what_they_are_made_of_and_are_read(desk: Desk) -> None:
+    for training in desk.stages().values():
+        file = training.folder / "experiment.json"
+        values = json.loads(file.read_text("utf-8"))
+        assert values.pop("origins").keys() >= {"The data set 'crops'"}
+        file.write_text(json.dumps(values), encoding="utf-8")
+        training.finish()
+
+
+def test_what_builds_on_a_run_that_was_trained_anew_is_refused(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = desk.stages()["first"].folder
+    content = torch.load(folder / "best.ckpt", weights_only=True)
+    for tensor in content["network"].values():
+        tensor += 1
+    torch.save(content, folder / "best.ckpt")
+    assert desk() == 2
+    said = capsys.readouterr().err
+    assert f"Stage 'segment': The run '{desk.stages()['first'].name}' has changed since the run in" in said
+
+
+def test_first_masks_are_of_a_case_as_it_is(desk: Desk) -> None:
+    stages = desk.stages()
+    training, other = stages["refine"], desk.folder / "data" / "elsewhere"
+    shutil.copytree(desk.folder / "data" / "crops", other)
+    (other / "p1_image.nii.gz").write_bytes((other / "p2_image.nii.gz").read_bytes())
+    elsewhere = measuring._elsewhere(training, training.read(), "elsewhere")
+    shutil.rmtree(other)
+    ours, theirs = ({case.id: case.coarse for case in one.cases} for one in (training.read().parts.dataset, elsewhere))
+    known = [name for name in ours if ours[name] != theirs[name]]
+    assert all(path and path.is_relative_to(stages["segment"].folder) for path in theirs.values())
+    assert set(known) <= {"p1"} < theirs.keys()
+
+
 def test_what_an_experiment_says_anyway_makes_no_other_run(desk: Desk) -> None:
     """So what `train` has trained by the same file, starting from the same run, needs no second training."""
     first = desk.stages()["first"].name
@@ -328,9 +392,11 @@ def test_the_last_stage_is_compared_with_the_best_that_saw_the_same_images(
 ) -> None:
     shutil.copytree(desk.folder / "data" / "crops", desk.folder / "data" / "others", dirs_exist_ok=True)
     pipeline = changed(strong={"experiment": "segment.yaml", "set": ["data=others"]})
-    pipeline["stages"] = {"strong": pipeline["stages"].pop("strong"), **pipeline["stages"]}
+    pipeline["stages"] = {"refine": {}, "strong": pipeline["stages"].pop("strong"), **pipeline["stages"]}
+    pipeline["stages"]["scratch"] = {"experiment": "segment.yaml", "set": ["optimizer.learning_rate=0.07"]}
+    pipeline["stages"]["refine"] = pipeline["stages"].pop("refine")
     stages = desk.stages(pipeline)
-    given = {"strong": 0.99, "first": 0.3, "segment": 0.6, "refine": dice}
+    given = {"strong": 0.99, "scratch": 0.9, "first": 0.3, "segment": 0.6, "refine": dice}
     names = {training.name: name for name, training in stages.items()}
 
     def measured(training: Training, *_: Any, **__: Any) -> dict[str, Any]:
@@ -343,6 +409,15 @@ def test_the_last_stage_is_compared_with_the_best_that_saw_the_same_images(
     assert found["last"] == {"stage": "refine", "best_part": "segment", "dice": pytest.approx(dice - 0.6), "p": 0.03125}
     assert f"The last stage, refine, {said} the best of its parts, segment: Dice {dice:.4f} against 0.6000" in text
     assert "| strong | 0.9900 |" in text
+
+
+def test_stages_of_other_patients_are_in_the_table_and_not_compared() -> None:
+    one, same, other = (
+        Row(name, [{"figures": {"dice": 0.5}, "rows": [{"patient": patient, "dice": 0.5} for patient in patients]}])
+        for name, patients in (("one", "ab"), ("same", "ab"), ("other", "c"))
+    )
+    found = _compared([one, same, other], one)
+    assert {name: list(each["against"]) for name, each in found.items()} == {"one": [], "same": ["one"], "other": []}
 
 
 PIPELINES = sorted((ROOT / "training" / "configs" / "pipelines").glob("*.yaml"))

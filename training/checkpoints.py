@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from NoisyLabelSegLib.methods.rerenet import input_channels
 from NoisyLabelSegLib.networks import build
 from training.data.coarse import CoarseSettings
 from training.experiment import Experiment
+from training.origins import weights_mark
 from training.recipes import RECIPES
 from training.recipes.arm import ARMSettings
 from training.recipes.parts import Parts
@@ -52,7 +52,7 @@ def read_run(experiment: Experiment, parts: Parts, folder: Path) -> Run:
     content = path.read_bytes()
     checkpoint: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     state = RECIPES[experiment.recipe].deployed(checkpoint["network"])
-    return Run(experiment, parts, folder, state, hashlib.sha256(content).hexdigest()[:8])
+    return Run(experiment, parts, folder, state, weights_mark(content))
 
 
 def trained_state(run: Run) -> dict[str, Tensor]:

@@ -166,9 +166,17 @@ def paired(rows: Sequence[Sequence[Row]], others: Sequence[Sequence[Row]]) -> tu
 
     Each argument holds the rows of several seeds; a patient's value is the mean over seeds and rows, so that neither
     seeds nor the slices of one patient are counted as independent.
+
+    Raises:
+        InputError: they are of different patients.
     """
     ours, theirs = (_mean_dice_by("patient", chain.from_iterable(seeds)) for seeds in (rows, others))
-    differences = np.array([ours[patient] - theirs[patient] for patient in sorted(ours.keys() & theirs.keys())])
+    if alone := sorted(ours.keys() ^ theirs.keys()):
+        raise InputError(
+            f"What is compared patient by patient was measured on different patients, such as '{alone[0]}': compare "
+            "only what was measured on the same part of one data set."
+        )
+    differences = np.array([ours[patient] - theirs[patient] for patient in sorted(ours)])
     if not differences.any():
         return 0.0, 1.0
     return float(differences.mean()), float(wilcoxon(differences).pvalue)

@@ -43,7 +43,7 @@ class Experiment:
         preprocessing, augmentation, network, optimizer, engine: see their classes.
         paradigm: how a recipe learns from labels: settings of one of `training.paradigms.PARADIGMS`.
         data: name of the prepared data set, a folder in the folder of data sets.
-        labelled: share of the training patients that take part, see `training.data.labelled`.
+        labelled: share of the training patients that take part, see `training.data.labelled`; 1 where none need be.
         masks: whose predictions are the cases' first masks instead of the coarse ones.
         values: everything, as plain values: what a checkpoint's folder and a model card keep.
     """
@@ -69,6 +69,12 @@ class Experiment:
             raise ValueError(
                 "'masks' and 'settings.starts.simulated' both say what the first masks are: set one of them"
             )
+
+    @property
+    def builds_on(self) -> list[str]:
+        """The runs that it takes something over from, by their names without a seed, each once."""
+        names = [*(start.run for start in self.network.start), getattr(self.settings, "teacher", ""), self.masks.run]
+        return list(dict.fromkeys(name for name in names if name))
 
     def dataset(self, data_folder: Path) -> DataSet:
         """Open the data set, and of pre-training those that are pooled with it."""
@@ -135,7 +141,7 @@ def _read_yaml(path: Path, above: tuple[Path, ...] = ()) -> tuple[dict[str, Any]
     try:
         text = path.read_text(encoding="utf-8")
         values = yaml.safe_load(text)
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeError, yaml.YAMLError) as error:
         raise InputError(f"The experiment '{path}' cannot be read: {error}.") from error
     if not isinstance(values, dict):
         raise InputError(f"'{path}' is not an experiment: it must hold keys and values.")
@@ -156,14 +162,17 @@ def parse_experiment(values: Mapping[str, Any]) -> Experiment:
     if values.get("recipe") not in list(RECIPES):
         raise ValueError(f"'recipe' must be one of {', '.join(RECIPES)}.")
     values = _with_named_paradigm(values)
-    name = values.get("paradigm", {}).get("name", "plain")
+    named = values.get("paradigm", {})
+    name = named.get("name", "plain") if isinstance(named, dict) else named
     if name not in PARADIGMS:
         raise ValueError(f"'paradigm' must be one of {', '.join(PARADIGMS)}.")
     if name != "plain" and not RECIPES[values["recipe"]].paradigms:
         raise ValueError(f"The recipe '{values['recipe']}' does not learn from labels, which paradigm {name} needs.")
     parser = _parser(values["recipe"], name)
-    parsed = parser.instantiate(parser.parse_object(dict(values)))
-    return Experiment(**{**vars(parsed), "values": values})
+    parsed = vars(parser.instantiate(parser.parse_object(dict(values))))
+    # What learns without labels learns from all cases, however few are labelled for others.
+    labelled = parsed["labelled"] if RECIPES[values["recipe"]].segments else 1.0
+    return Experiment(**{**parsed, "labelled": labelled, "values": values})
 
 
 def differences(one: Experiment, other: Experiment) -> list[str]:

@@ -10,7 +10,9 @@ from typing import Any
 from training import calibrate
 from training.checkpoints import Run, as_model
 from training.data.cases import DataSet, Split, read_dataset
+from training.data.content import content_of
 from training.evaluate import evaluate, of_stage, subject_of_run, write_figures
+from training.predicted import with_first_masks
 from training.trainings import Training
 
 
@@ -26,14 +28,21 @@ def measured(training: Training, split: Split, way: calibrate.Way | None = None,
     training.finish()
     run = training.read()
     way = way or calibrate.Way()
-    path = training.folder / f"measured-{split}{way}{f'-on-{on}' if on else ''}-{run.fingerprint}.json"
+    dataset = _elsewhere(training, run, on) if on else run.parts.dataset
+    place = f"{f'-on-{on}' if on else ''}-{content_of(dataset.part(split))}"
+    path = training.folder / f"measured-{split}{way}{place}-{run.fingerprint}.json"
     if not path.is_file():
-        dataset = read_dataset(training.data / on) if on else run.parts.dataset
         found = _measure(training.name, run, dataset, split, way)
         cost = {"parameters": sum(t.numel() for t in run.state_dict.values()), "minutes": _minutes(training.folder)}
         write_figures(path, {"figures": {**found.figures(), **cost}, "rows": found.rows})
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content
+
+
+def _elsewhere(training: Training, run: Run, on: str) -> DataSet:
+    """Another data set, with first masks as the run is used to them."""
+    dataset = read_dataset(training.data / on)
+    return with_first_masks(dataset, run.experiment.masks, training.data, training.runs, training.seed)
 
 
 def _measure(name: str, run: Run, dataset: DataSet, split: Split, way: calibrate.Way) -> calibrate.Measured:

@@ -20,6 +20,7 @@ from NoisyLabelSegLib.errors import InputError
 from training.data.adapters.files import write_labels
 from training.data.cases import Case, DataSet
 from training.data.channels import read_channels
+from training.data.content import content_of
 from training.data.masks import coarse_labels
 
 if TYPE_CHECKING:
@@ -57,12 +58,13 @@ def with_first_masks(dataset: DataSet, masks: FirstMasks, data: Path, runs: Path
             "first masks need the same."
         )
     folder = run.folder / f"masks-{run.fingerprint}{'-windows' if masks.windows else ''}"
-    files = {case.id: folder / f"{case.id}.nii.gz" for case in dataset.cases}
+    # Data sets share case ids, and a case may become another: each content has a file of its own.
+    files = {case.id: folder / f"{case.id}-{content_of([case])}.nii.gz" for case in dataset.cases}
     missing = [case for case in dataset.cases if not files[case.id].is_file()]
     if missing:
         with _alone(run.folder):
             _predict(run, missing, files, windows=masks.windows)
-    return replace(dataset, cases=tuple(replace(case, coarse=files[case.id], raters=()) for case in dataset.cases))
+    return replace(dataset, cases=tuple(replace(case, coarse=files[case.id]) for case in dataset.cases))
 
 
 def _read(folder: Path, data: Path, runs: Path, seed: int) -> Run:

@@ -8,6 +8,7 @@ what was done to it in between: padding, interpolation, a border. That is a leak
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,14 @@ from torch import Tensor
 
 from NoisyLabelSegLib.errors import InputError
 from training.checkpoints import Run
+from training.data.cases import DataSet, Split
 from training.evaluate import write_figures
 from training.pretext.rotation import ANGLES, recalls_of
 from training.recipes.pretrain import Pretrain
 from training.texts import write_text
+
+AGAIN = 1_000_003
+"""Added to a run's seed: by the validation's own questions its best weights were chosen."""
 
 LEAK = 0.35
 """A control above this tells of a leak; chance is 0.25."""
@@ -41,18 +46,27 @@ class Proxy:
         return {name: _figures(confusion) for name, confusion in vars(self).items()} | {"angles": list(ANGLES)}
 
 
-def measure(run: Run) -> Proxy:
-    """Ask a run of pre-training of its validation part, and of the control.
+def held_out_part(dataset: DataSet) -> Split:
+    """The test part or, where there is none, the validation part."""
+    return "test" if dataset.part("test") else "val"
+
+
+def measure(run: Run, split: Split) -> Proxy:
+    """Ask a run of pre-training of a part of its data set, and of the control, what it was not asked in validation.
 
     Raises:
-        InputError: it was not pre-trained by rotations.
+        InputError: it was not pre-trained by rotations, or the part is empty.
     """
+    if not run.parts.cases(split):
+        raise InputError(f"'{run.parts.dataset.name}' has no case in its {split} part: ask of another by --split.")
     recipe = run.experiment.make(run.parts)
     if not isinstance(recipe, Pretrain) or "rotation" not in recipe.weights:
         raise InputError("Only what was pre-trained with settings.tasks.rotation can be asked how slices were turned.")
     state = torch.load(run.folder / "best.ckpt", map_location="cpu", weights_only=True)["network"]
     recipe.network.load_state_dict(state)
-    counts = [recipe.tallies(recipe.held_out(turned=turned))["rotation"] for turned in (False, True)]
+    counts = [
+        recipe.tallies(recipe.held_out(split, again=AGAIN, turned=turned))["rotation"] for turned in (False, True)
+    ]
     return Proxy(*counts)
 
 
@@ -67,11 +81,16 @@ def write(proxy: Proxy, target: Path, title: str) -> tuple[Path, Path]:
 def _figures(confusion: Tensor) -> dict[str, Any]:
     recalls = recalls_of(confusion)
     return {
-        "accuracy": round(float(recalls.nanmean()), 4),
-        "recalls": [round(one, 4) for one in recalls.tolist()],
+        "accuracy": _rounded(float(recalls.nanmean())),
+        "recalls": [_rounded(one) for one in recalls.tolist()],
         "confusion": confusion.tolist(),
         "slices": int(confusion.sum()),
     }
+
+
+def _rounded(value: float) -> float | None:
+    """None is null in JSON, which knows no NaN: nothing was asked."""
+    return None if math.isnan(value) else round(value, 4)
 
 
 def _draw(proxy: Proxy, path: Path, title: str) -> None:

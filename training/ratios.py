@@ -16,7 +16,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from NoisyLabelSegLib.errors import InputError
 from training.data.cases import Split
-from training.data.labelled import labelled_patients
+from training.data.labelled import labelled_part, labelled_patients
 from training.measuring import measured
 from training.svg import svg_figure
 from training.tables import Made, Row, TableSettings, cell, comparison, figures, heading, values_of
@@ -41,9 +41,20 @@ def _at(training: Training, ratio: float, table: TableSettings) -> Training:
     """The training with this share of the patients; with ``same_steps`` for as many more epochs as each is shorter."""
     changes = [f"labelled={ratio:g}"]
     if table.same_steps:
-        engine = training.experiment().engine
-        changes += [f"engine.{key}={round(getattr(engine, key) / ratio)}" for key in ("epochs", "validate_every")]
+        engine, longer = training.experiment().engine, _longer(training, ratio)
+        changes += [f"engine.{key}={round(getattr(engine, key) * longer)}" for key in ("epochs", "validate_every")]
     return training.changed(*changes)
+
+
+def _longer(training: Training, ratio: float) -> float:
+    """How many times as many steps an epoch of all patients has: a last batch that is not full is left out."""
+    experiment = training.experiment()
+    dataset = experiment.dataset(training.data)
+    every, some = (len(labelled_part(dataset, share, training.seed).part("train")) for share in (1, ratio))
+    if experiment.preprocessing.dimensions == 2 and not experiment.augmentation.patches:
+        return every / some  # windows are slices, whose number only their images tell
+    windows, batch = experiment.augmentation.patches or 1, experiment.engine.batch_size
+    return (every * windows // batch) / max(some * windows // batch, 1)
 
 
 def _counts(table: TableSettings, trainings: Trainings) -> dict[float, int]:

@@ -13,6 +13,7 @@ from jsonargparse import ArgumentError
 
 from NoisyLabelSegLib.errors import InputError
 from training.experiment import Experiment, differences, parse_experiment
+from training.origins import Origins, require_unchanged
 from training.texts import write_text
 
 LONGEST = 80
@@ -31,21 +32,24 @@ def _changes(overrides: Sequence[str]) -> str:
     return plain if plain == text else f"{plain}-{zlib.crc32(text.encode()):08x}"
 
 
-def write_settings(folder: Path, experiment: Experiment, seed: int, limit: int, *, write: bool = True) -> None:
-    """Keep the settings beside the checkpoints; going on with other settings is an error.
+def write_settings(
+    folder: Path, experiment: Experiment, seed: int, limit: int, origins: Origins, *, write: bool = True
+) -> None:
+    """Keep the settings beside the checkpoints; going on with other settings, or made of other things, is an error.
 
     Args:
         folder: the run's folder.
         experiment, seed, limit: what is trained.
+        origins: what it is made of.
         write: False only checks: one of several processes writes.
     """
     file = folder / "experiment.json"
     if file.is_file():
-        _require_same(folder, read_settings(folder), experiment, {"seed": seed, "limit": limit})
+        _require_same(folder, read_settings(folder), experiment, {"seed": seed, "limit": limit}, origins)
     elif write:
-        content = json.dumps({"seed": seed, "limit": limit, **experiment.values}, indent=1, default=str)
+        values = {"seed": seed, "limit": limit, "origins": origins, **experiment.values}
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(file, content)
+        write_text(file, json.dumps(values, indent=1, default=str))
 
 
 def holds(folder: Path, experiment: Experiment) -> bool:
@@ -56,14 +60,14 @@ def holds(folder: Path, experiment: Experiment) -> bool:
     return not trained.values.get("limit") and not differences(trained, experiment)
 
 
-def settings_of(folder: Path, experiment: Experiment) -> Experiment:
-    """What was trained in a folder, to be used instead of ``experiment``, which must say the same.
+def settings_of(folder: Path, experiment: Experiment, origins: Origins) -> Experiment:
+    """What was trained in a folder, to be used instead of ``experiment``, which must be the same, made of the same.
 
     Raises:
         InputError: also when it was but a quick look at some cases.
     """
     trained = read_settings(folder)
-    _require_same(folder, trained, experiment, {"limit": 0})
+    _require_same(folder, trained, experiment, {"limit": 0}, origins)
     return trained
 
 
@@ -86,11 +90,11 @@ def settings_of_trained(folder: Path) -> Experiment:
 
 
 def read_settings(folder: Path) -> Experiment:
-    """Read what `write_settings` wrote; its `values` hold seed and limit as well."""
+    """Read what `write_settings` wrote; its `values` hold seed, limit and origins as well."""
     file = folder / "experiment.json"
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
-        plain = {key: value for key, value in values.items() if key not in ("seed", "limit")}
+        plain = {key: value for key, value in values.items() if key not in ("seed", "limit", "origins")}
         return replace(parse_experiment(plain), values=values)
     except OSError as error:
         raise InputError(f"There is no '{file}': train this experiment first.") from error
@@ -98,7 +102,9 @@ def read_settings(folder: Path) -> Experiment:
         raise InputError(f"The settings '{file}' cannot be used: {' '.join(str(error).split())}") from error
 
 
-def _require_same(folder: Path, trained: Experiment, wanted: Experiment, numbers: dict[str, int]) -> None:
+def _require_same(
+    folder: Path, trained: Experiment, wanted: Experiment, numbers: dict[str, int], origins: Origins
+) -> None:
     keys = differences(trained, wanted)
     keys += [key for key, value in numbers.items() if trained.values.get(key, 0) != value]
     if keys:
@@ -106,3 +112,4 @@ def _require_same(folder: Path, trained: Experiment, wanted: Experiment, numbers
             f"The run in '{folder}' was begun with other settings ({', '.join(keys)}): give it the same ones, use "
             "another --runs folder or delete it."
         )
+    require_unchanged(folder, trained.values.get("origins"), origins)

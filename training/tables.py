@@ -37,6 +37,7 @@ from training.curves import write_curves
 from training.data.cases import Split
 from training.evaluate import paired
 from training.measuring import measured
+from training.recipes.rerenet import ReReNetSettings
 from training.trainings import Training
 
 # What stands above a column, for the figures that have no name of their own.
@@ -90,6 +91,12 @@ class TableSettings:
             raise ValueError("ratios must rise and lie above 0 and up to 1")
         if len(set(self.centres)) < max(len(self.centres), 2 * bool(self.centres)) or (self.centres and self.ratios):
             raise ValueError("centres must be two data sets or more, each once, and leave no place for ratios")
+        if self.centres and (self.against or self.gap):
+            raise ValueError(
+                "centres compare what was trained elsewhere with what was trained at home: leave out against and gap"
+            )
+        if self.same_steps and not self.ratios:
+            raise ValueError("same_steps is of ratios, and there are none: leave it out")
 
 
 class Made(NamedTuple):
@@ -115,6 +122,8 @@ def read_table(path: Path) -> TableSettings:
     parser.add_class_arguments(TableSettings)
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("it must hold keys and values.")
         settings = parser.instantiate(parser.parse_object(values))
         return TableSettings(**vars(settings))
     except (OSError, yaml.YAMLError, ArgumentError, TypeError, ValueError) as error:
@@ -130,10 +139,13 @@ def trainings_of(
         table, path: the table and its file.
         names: the rows that are wanted; none wants all.
         small, data, runs: see `Training`.
+
+    Raises:
+        InputError: there is no such row, or one cannot be measured in the table's way.
     """
     if unknown := set(names) - table.rows.keys():
         raise InputError(f"'{path}' has no row '{min(unknown)}'; its rows are {', '.join(table.rows)}.")
-    return {
+    found = {
         name: [
             Training(path.parent / row.experiment, small, (*table.set, *row.set), seed, data / fold, runs / fold)
             for fold in table.folds
@@ -142,6 +154,13 @@ def trainings_of(
         for name, row in table.rows.items()
         if not names or name in names
     }
+    for name in found if str(table.way) else ():
+        if isinstance(found[name][0].experiment().settings, ReReNetSettings):
+            raise InputError(
+                f"Row '{name}' of '{path}' refines masks, and is measured on whole images by all that it finds: leave "
+                "out 'windows' and 'one_object'."
+            )
+    return found
 
 
 def made(table: TableSettings, trainings: Mapping[str, list[Training]], split: Split) -> Made:

@@ -15,6 +15,7 @@ from training.checkpoints import Run, read_run, simulated_starts
 from training.data.cases import DataSet
 from training.engine import Engine, finished
 from training.experiment import Experiment, differences, fingerprint, read_experiment
+from training.origins import Origins, origins_of
 from training.runs import holds, run_name, settings_of, write_settings
 
 
@@ -77,8 +78,14 @@ class Training:
         return finished(self.folder, self.experiment().engine)
 
     def finish(self) -> None:
-        """Train, or go on, unless that was done to its end."""
-        if not self.finished():
+        """Train, or go on, unless that was done to its end.
+
+        Raises:
+            InputError: also where that was done from another data set, or weights of other runs, than there are now.
+        """
+        if self.finished():
+            self._trained()
+        else:
             self.train()
 
     def train(self, limit: int = 0) -> float | None:
@@ -98,7 +105,7 @@ class Training:
         engine = Engine(recipe, experiment.engine, self.folder, self.seed, experiment.companions(recipe))
         engine.fabric.launch()
         first = engine.fabric.is_global_zero
-        write_settings(self.folder, experiment, self.seed, limit, write=first)
+        write_settings(self.folder, experiment, self.seed, limit, self._origins(experiment), write=first)
         if first:
             _warn_of_other_starts(experiment, parts.dataset)
         with self._alone() if first else nullcontext():
@@ -116,8 +123,15 @@ class Training:
 
     def read(self) -> Run:
         """The weights of the best validation score; an `InputError` when there are none."""
-        experiment = settings_of(self.folder, self.experiment())
+        experiment = self._trained()
         return read_run(experiment, experiment.parts(self.data, self.seed, runs=self.runs), self.folder)
+
+    def _trained(self) -> Experiment:
+        experiment = self.experiment()
+        return settings_of(self.folder, experiment, self._origins(experiment))
+
+    def _origins(self, experiment: Experiment) -> Origins:
+        return origins_of(experiment, self.data, self.runs, self.seed)
 
 
 def _warn_of_other_starts(experiment: Experiment, dataset: DataSet) -> None:

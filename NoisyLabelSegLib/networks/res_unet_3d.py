@@ -1,6 +1,7 @@
 """ResUNet3D (Lee et al. 2017) as the thesis has it for thick slices (section 4.4.2): the first pooling is in-plane.
 
-A U-Net of residual blocks, MONAI's, with max pooling on the way down.
+A U-Net of residual blocks, MONAI's, with max pooling on the way down. Those blocks concatenate what is skipped with
+what comes up, where Lee et al. sum them.
 
 Decision where the thesis speaks of the pooling alone: with ``slice_wise`` the levels above an in-plane pooling look at
 each slice by itself, kernels 1 x 3 x 3, a third of the work where maps are largest; false has 3 x 3 x 3 everywhere.

@@ -115,11 +115,15 @@ def _prepare(options: argparse.Namespace) -> None:
     _require_new(target)
     shares = {key: value for key in ("val", "test") if (value := getattr(options, key)) is not None}
     dataset = ADAPTERS[options.adapter](options.source, target)
-    dataset = split_anew(dataset, **shares) if shares else dataset
+    if shares:  # without labels there is nothing to test
+        dataset = split_anew(dataset, **(shares if dataset.labels else {"test": 0.0, **shares}))
     write_dataset(target, dataset)
     parts = ", ".join(f"{len(dataset.part(split))} {split}" for split in ("train", "val", "test"))
     patients = len({case.patient for case in dataset.cases})
     print(f"{dataset.name}: {parts} cases of {patients} patients in {target}")
+    for split, what in (("train", "learnt from"), ("val", "held out to choose the best weights by")):
+        if not dataset.part(split):
+            print(f"warning: no case is {what}: give another --val, or set 'split' by hand.", file=sys.stderr)
     _tell_of_drawings(dataset)
 
 

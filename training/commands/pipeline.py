@@ -45,7 +45,8 @@ def _pipeline(options: argparse.Namespace) -> None:
     found, text = scores(pipeline, stages, options.split)
     print(text)
     write_figures(Path(f"{target}-{options.split}.json"), found)
-    for stage, (folder, new) in export_bundles(cards, stages, options.models or Path(f"{target}-models")).items():
+    models = options.models or Path(f"{target}-models")
+    for stage, (folder, new) in export_bundles(cards, stages, models, f"{options.pipeline.stem}-{setting}").items():
         print(f"{stage}: {'bundle written' if new else 'its bundle lies'} in {folder}")
     print(f"figures in {target}-{options.split}.json")
 

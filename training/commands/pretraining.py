@@ -11,6 +11,7 @@ from training.commands.places import add_experiment, count, training_of
 
 if TYPE_CHECKING:
     from training.commands.places import Commands
+    from training.data.cases import Split
     from training.trainings import Training
 
 
@@ -26,6 +27,7 @@ def add_commands(commands: Commands) -> None:
     )
     add_experiment(proxy)
     proxy.add_argument("--seed", type=int, default=0, help="seed of the run")
+    proxy.add_argument("--split", choices=("val", "test"), help="the part that is asked of (test, else val)")
     proxy.set_defaults(command=_proxy)
 
 
@@ -40,25 +42,30 @@ def _pretrain(options: argparse.Namespace) -> None:
 
 
 def _proxy(options: argparse.Namespace) -> None:
-    _tell(training_of(options, options.experiment, options.seed, options.set))
+    _tell(training_of(options, options.experiment, options.seed, options.set), options.split)
 
 
-def _tell(training: Training) -> None:
+def _tell(training: Training, asked: Split | None) -> None:
     from training import proxy
 
     run = training.read()
-    found = proxy.measure(run)
-    target = training.folder / f"proxy-val-{run.fingerprint}"
+    split = asked or proxy.held_out_part(run.parts.dataset)
+    found = proxy.measure(run, split)
+    target = training.folder / f"proxy-{split}-{run.fingerprint}"
     files = proxy.write(found, target, f"{training.name}, seed {training.seed}")
     figures = found.figures()
-    for name, what in (("held_out", "held-out volumes"), ("control", "control, slices turned before")):
+    for name, what in (("held_out", f"held-out volumes, {split} part"), ("control", "control, slices turned before")):
         part = figures[name]
         each = ", ".join(
-            f"{angle}° {recall:.3f}" for angle, recall in zip(figures["angles"], part["recalls"], strict=True)
+            f"{angle}° {_number(recall)}" for angle, recall in zip(figures["angles"], part["recalls"], strict=True)
         )
-        print(f"{what}: balanced accuracy {part['accuracy']:.3f} of {part['slices']} slices ({each})")
-    if figures["control"]["accuracy"] > proxy.LEAK:
+        print(f"{what}: balanced accuracy {_number(part['accuracy'])} of {part['slices']} slices ({each})")
+    if (figures["control"]["accuracy"] or 0) > proxy.LEAK:
         print(
             f"warning: a control above {proxy.LEAK} tells of a leak: slices show how they were turned.", file=sys.stderr
         )
     print(f"figures in {files[0]}, confusion in {files[1]}")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

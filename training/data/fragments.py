@@ -6,8 +6,10 @@ tell by how much. A square lies at a random place and is as large as the window 
 volume allows, and then brought to the window's size. Nothing is flipped, turned or moved between slices; intensities
 are varied, the same in all slices of a fragment.
 
-A volume that cannot be used is left out and told: it cannot be read, or has fewer slices than a fragment. Everything
-random about a sample follows from (seed, epoch, index) alone.
+A volume that cannot be used is left out and told: it cannot be read, has fewer slices than a fragment or values that
+overflow, or its pixels are longer than wide: made square by interpolation along one side, they are smoother along that
+one, and that turns with a slice. Pixels as large as the longer side or larger are smooth along both. Everything random
+about a sample follows from (seed, epoch, index) alone.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ from training.data.on_disk import OnDisk
 from training.data.windows import variations
 
 Square = Literal["window", "whole"]
+LONGEST = 1.1  # Of a pixel's sides, the longer one to the shorter one.
 SHOWN = 5  # Of the volumes that are left out, those whose reason is printed.
 
 
@@ -151,11 +154,26 @@ def _volume(case: Case, preprocessing: Preprocessing, *, turned: bool) -> Volume
     images = read_channels(case)
     if turned:
         images = [with_turned_slices(image, np.random.default_rng(zlib.crc32(case.id.encode()))) for image in images]
+    _require_square_pixels(images[0], preprocessing)
     wanted = replace(preprocessing, window=(1, 1, 1), multiple=1, spacing=_spacing(images[0], preprocessing))
     prepared = prepare(images[0], Grid.of(images[0]).empty_image(), wanted)
     voxels = [prepared.voxels, *(prepared.frame.bring(region_of(image), linear=True) for image in images[1:])]
     rules = preprocessing.intensities(len(images))
-    return Volume(np.stack([rule(one) for rule, one in zip(rules, voxels, strict=True)]).astype(np.float16))
+    mapped = np.stack([rule(one) for rule, one in zip(rules, voxels, strict=True)])
+    if np.abs(mapped).max() > np.finfo(np.float16).max:
+        raise InputError("Its values overflow half precision: choose another preprocessing.intensity, such as z-score.")
+    return Volume(mapped.astype(np.float16))
+
+
+def _require_square_pixels(image: sitk.Image, preprocessing: Preprocessing) -> None:
+    """Raise InputError when pixels, made square, would tell by an axis that is smoother how a slice was turned."""
+    *sides, _ = orient(image, (0, 1, 2)).GetSpacing()
+    coarse = preprocessing.spacing and preprocessing.spacing[1] >= max(sides)
+    if max(sides) > LONGEST * min(sides) and not coarse:
+        raise InputError(
+            f"Its pixels of {sides[1]:.3g} x {sides[0]:.3g} mm tell, made square, how a slice was turned: set "
+            f"preprocessing.spacing to {max(sides):.3g} mm or more along rows and columns."
+        )
 
 
 def _spacing(image: sitk.Image, preprocessing: Preprocessing) -> tuple[float, ...]:

@@ -25,7 +25,8 @@ from training.trainings import Training
 def scores(pipeline: PipelineSettings, stages: Mapping[str, Training], split: Split) -> tuple[dict[str, Any], str]:
     """All stages' figures on a part of the data, and what to print: a table, and how the last compares with its parts.
 
-    Its parts are the stages that see the same images. Stages that segment nothing have the score of their own task.
+    The last is the last that segments in the file's order. Its parts are the stages that it builds on and that see the
+    same images. Stages that segment nothing have the score of their own task.
     """
     rows = [
         Row(name, [measured(training, split, Way(windows=pipeline.windows))])
@@ -39,18 +40,29 @@ def scores(pipeline: PipelineSettings, stages: Mapping[str, Training], split: Sp
     ]
     found: dict[str, Any] = {"runs": {name: training.folder.name for name, training in stages.items()}}
     if rows:
-        best = _best_part(rows, stages, split)
-        against = [(best or rows[-1]).name]
-        found["stages"] = figures(rows, against)
-        table = TableSettings(pipeline.title, {row.name: RowSettings("") for row in rows}, against=against)
-        told = [as_markdown(table, found["stages"]), *told, *([_verdict(rows[-1], best, found)] if best else [])]
+        last = max(rows, key=lambda row: list(pipeline.stages).index(row.name))
+        best = _best_part(last, rows, pipeline, stages, split)
+        found["stages"] = _compared(rows, best or last)
+        table = TableSettings(
+            pipeline.title, {row.name: RowSettings("") for row in rows}, against=[(best or last).name]
+        )
+        told = [as_markdown(table, found["stages"]), *told, *([_verdict(last, best, found)] if best else [])]
     return found, "\n".join(told)
 
 
-def _best_part(rows: list[Row], stages: Mapping[str, Training], split: Split) -> Row | None:
-    last = _sees(stages[rows[-1].name], split)
-    parts = [row for row in rows[:-1] if _sees(stages[row.name], split) == last]
+def _best_part(
+    last: Row, rows: list[Row], pipeline: PipelineSettings, stages: Mapping[str, Training], split: Split
+) -> Row | None:
+    below, seen = pipeline.below(last.name), _sees(stages[last.name], split)
+    parts = [row for row in rows if row.name in below and _sees(stages[row.name], split) == seen]
     return max(parts, key=_dice, default=None)
+
+
+def _compared(rows: list[Row], other: Row) -> dict[str, Any]:
+    """All rows' figures, and how those that were measured on the same patients compare with one of them."""
+    patients = {row.name: {one["patient"] for one in row.seeds[0]["rows"]} for row in rows}
+    alike = {row.name: [row, other] if patients[row.name] == patients[other.name] else [row] for row in rows}
+    return {name: figures(both, [other.name])[name] for name, both in alike.items()}
 
 
 def _sees(training: Training, split: Split) -> tuple[bool, set[Path]]:
@@ -76,30 +88,37 @@ def _verdict(last: Row, best: Row, found: dict[str, Any]) -> str:
 
 
 def export_bundles(
-    cards: Mapping[str, tuple[Path, Card]], stages: Mapping[str, Training], models: Path
+    cards: Mapping[str, tuple[Path, Card]], stages: Mapping[str, Training], models: Path, pipeline: str
 ) -> dict[str, tuple[Path, bool]]:
     """Write a bundle of each stage that has a card, in a folder of models.
 
     ``exported.json`` in that folder keeps what each was made of: a bundle of the same weights and card is left alone,
-    and no other model of that name is overwritten.
+    and only one of the same ``pipeline`` (its name), stage and seed is overwritten.
 
     Returns:
         For each stage its bundle's folder, and whether it was written now.
     """
     models.mkdir(parents=True, exist_ok=True)
     ledger = models / "exported.json"
-    made: dict[str, str] = json.loads(ledger.read_text(encoding="utf-8")) if ledger.is_file() else {}
+    made: dict[str, Any] = json.loads(ledger.read_text(encoding="utf-8")) if ledger.is_file() else {}
     found = {}
     for stage, (file, card) in cards.items():
         run = stages[stage].read()
+        whose = {"pipeline": pipeline, "stage": stage, "seed": str(stages[stage].seed)}
         mark = f"{run.folder.name} {run.fingerprint} {hashlib.sha256(file.read_bytes()).hexdigest()[:8]}"
-        new = made.get(card.name) != mark or not (models / card.name).is_dir()
+        there = _entry(made.get(card.name))
+        new = there.get("of") != mark or not (models / card.name).is_dir()
         if new:
             try:
-                export(run, file, models, overwrite=card.name in made)
+                export(run, file, models, overwrite=whose.items() <= there.items())
             except InputError as error:
                 raise InputError(f"The bundle of stage '{stage}': {error}") from error
-            made[card.name] = mark
+            made[card.name] = {**whose, "of": mark}
             write_text(ledger, json.dumps(made, indent=1))
         found[stage] = models / card.name, new
     return found
+
+
+def _entry(kept: Any) -> dict[str, str]:
+    """What ``exported.json`` says of a bundle; it once said no more than what that is made of."""
+    return kept if isinstance(kept, dict) else {"of": str(kept)}

@@ -101,6 +101,11 @@ class PipelineSettings:
             if other not in self.stages:
                 raise ValueError(f"{who} names '{other}', which is no stage; stages are {', '.join(self.stages)}")
 
+    def below(self, name: str) -> frozenset[str]:
+        """The stages that one builds on, and those that these build on."""
+        needs = self.stages[name].needs
+        return frozenset(needs).union(*(self.below(need) for need in needs))
+
     def order(self) -> list[str]:
         """The stages, each behind those that it needs."""
         try:
@@ -115,6 +120,8 @@ def read_pipeline(path: Path) -> PipelineSettings:
     parser.add_class_arguments(PipelineSettings)
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("it must hold keys and values.")
         return PipelineSettings(**vars(parser.instantiate(parser.parse_object(values))))
     except (OSError, yaml.YAMLError, ArgumentError, TypeError, ValueError) as error:
         raise InputError(f"The pipeline '{path}' cannot be used: {' '.join(str(error).split())}") from error

@@ -27,6 +27,7 @@ class Encoder(nn.Module):
         channels, window: of the images.
 
     Attributes:
+        window: of the images.
         features: channels of the deepest features.
         strides: how many voxels of the image one voxel of them stands for, along each axis.
         end: the name of the module that was given them, "" where the network has an ``encoder``.
@@ -37,7 +38,7 @@ class Encoder(nn.Module):
 
     def __init__(self, network: nn.Module, channels: int, window: Sequence[int]) -> None:
         super().__init__()
-        self.network, self.end = network.eval(), ""
+        self.network, self.window, self.end = network.eval(), tuple(window), ""
         image = torch.zeros(1, channels, *window)
         try:
             if not isinstance(getattr(network, "encoder", None), nn.Module):

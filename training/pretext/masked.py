@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from NoisyLabelSegLib.errors import InputError
 from training.pretext.encoder import Encoder
 from training.pretext.task import Task
 
@@ -42,6 +43,12 @@ class Masked(Task):
     def __init__(self, settings: MaskedSettings, encoder: Encoder, channels: int) -> None:
         super().__init__()
         self.settings, self.strides = settings, encoder.strides
+        counts, hidden = boxes_of(encoder.window, settings.box, settings.share)
+        if hidden == math.prod(counts):
+            raise InputError(
+                f"Of {hidden} boxes in a window of {list(encoder.window)} voxels all are hidden: make "
+                "settings.tasks.masked.box or .share smaller."
+            )
         self.head = nn.Conv3d(encoder.features, channels * math.prod(encoder.strides), 1)
 
     def forward(self, encoder: Encoder, fragments: Tensor) -> Tensor:
@@ -60,12 +67,17 @@ class Masked(Task):
         return {"unhidden": -error}
 
 
+def boxes_of(size: Sequence[int], box: Sequence[int], share: float) -> tuple[list[int], int]:
+    """How many boxes lie along each axis of a window, the last ones cut off, and how many of all are hidden."""
+    counts = [math.ceil(whole / side) for whole, side in zip(size, box, strict=True)]
+    return counts, max(1, round(share * math.prod(counts)))
+
+
 def random_boxes(shape: Sequence[int], box: Sequence[int], share: float) -> Tensor:
     """Which voxels of fragments ``BCDHW`` lie in hidden boxes, bool ``B1DHW``: the same share of all boxes in each."""
-    counts = [math.ceil(size / side) for size, side in zip(shape[2:], box, strict=True)]
-    every = math.prod(counts)
-    ranks = torch.rand(shape[0], every).argsort(dim=1).argsort(dim=1)
-    boxes = (ranks < max(1, round(share * every))).view(shape[0], 1, *counts)
+    counts, hidden = boxes_of(shape[2:], box, share)
+    ranks = torch.rand(shape[0], math.prod(counts)).argsort(dim=1).argsort(dim=1)
+    boxes = (ranks < hidden).view(shape[0], 1, *counts)
     for axis, (side, size) in enumerate(zip(box, shape[2:], strict=True), 2):
         boxes = boxes.repeat_interleave(side, dim=axis).narrow(axis, 0, size)
     return boxes

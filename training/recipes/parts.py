@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from NoisyLabelSegLib.bundle import Network
 from NoisyLabelSegLib.inference.preprocessing import Intensity, Preprocessing
 from NoisyLabelSegLib.networks import build
 from training.data.cases import Case, DataSet, Split
@@ -102,8 +103,9 @@ class Parts:
     def network(self, in_channels: int) -> nn.Module:
         """The network, initialised from the seed and what it starts from."""
         torch.manual_seed(self.first_seed)
-        network = build(self.network_settings.name, **self.network_arguments(in_channels))
-        start_from(network, self.network_settings.start, self.runs, self.seed)
+        described = Network(self.network_settings.name, dict(self.network_arguments(in_channels)))
+        network = build(described.name, **described.arguments)
+        start_from(network, self.network_settings.start, self.runs, self.seed, described)
         return network
 
     def optimizer(self, network: nn.Module) -> Optimizer:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from NoisyLabelSegLib.errors import InputError
+from training.data.cases import Split
 from training.data.fragments import Fragments, Square, require_square
 from training.data.windows import Augmentation
 from training.paradigms.plain import descend
@@ -99,13 +100,14 @@ class Pretrain:
         cases = parts.cases("train")
         return Fragments(cases, parts.preprocessing, parts.seed, settings.fragments, vary=True, square=settings.square)
 
-    def held_out(self, *, turned: bool = False) -> Fragments:
-        """Fragments of the validation part; for ``turned`` see `Fragments`."""
+    def held_out(self, split: Split = "val", *, again: int = 0, turned: bool = False) -> Fragments:
+        """Fragments of a part: other ones, of which other questions are asked, for another ``again``.
+
+        For ``turned`` see `Fragments`.
+        """
         settings, parts = self.settings, self.parts
-        cases, count = parts.cases("val"), settings.held_out
-        return Fragments(
-            cases, parts.preprocessing, parts.seed, count, vary=False, square=settings.square, turned=turned
-        )
+        cases, count, seed = parts.cases(split), settings.held_out, parts.seed + again
+        return Fragments(cases, parts.preprocessing, seed, count, vary=False, square=settings.square, turned=turned)
 
     def step(self, batch: Mapping[str, Tensor], epoch: int, fabric: Fabric) -> dict[str, Tensor]:
         losses = self.network(batch["image"])
@@ -132,7 +134,7 @@ class Pretrain:
         network = self.trained.eval()
         device, sums = next(network.parameters()).device, defaultdict[str, Any](int)
         with torch.random.fork_rng():
-            torch.manual_seed(self.parts.seed)
+            torch.manual_seed(fragments.seed)
             for batch in DataLoader(fragments, AT_ONCE):
                 for name, task in network.in_turn():
                     sums[name] += task.tally(network.encoder, batch["image"].to(device))

@@ -2,16 +2,20 @@
 
 A run of pre-training holds an encoder alone. It is taken whole by networks of the same name; what that network has
 beside its encoder keeps its random values, and so does a module (of the network itself) of which the run has nothing.
+
+Tensors of the same shapes may still be of other networks, with other poolings or norms for instance: names of networks
+(but where parts are named) and the arguments that both have are compared as well.
 """
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +23,7 @@ from torch import Tensor, nn
 from NoisyLabelSegLib.bundle import Network
 from NoisyLabelSegLib.bundle.weights import expected_layout
 from NoisyLabelSegLib.errors import InputError
+from NoisyLabelSegLib.networks import REGISTRY
 
 T = TypeVar("T")
 
@@ -38,17 +43,23 @@ class Start:
     lenient: bool = False
 
 
-def start_from(network: nn.Module, starts: Sequence[Start], runs: Path, seed: int) -> None:
+def start_from(network: nn.Module, starts: Sequence[Start], runs: Path, seed: int, described: Network) -> None:
     """Give ``network`` the weights of the best checkpoints of other runs, one after the other, and print what it took.
 
     A convolution that sees more channels than the other run keeps its answer at first: the weights of the new channels,
     behind the known ones, are zero.
 
+    Args:
+        network: it is changed.
+        starts: what it starts from.
+        runs, seed: the folder of runs, and which of them are taken.
+        described: the network's name and arguments.
+
     Raises:
         InputError: when a run has not been trained, nothing fits, or a tensor does not and need not be left out.
     """
     for start in starts:
-        weights, others = _read(start.run, runs, seed)
+        weights, others, theirs = _read(start.run, runs, seed)
         given, own = _renamed(weights, start.parts), network.state_dict()
         wanted = _wanted(own, start.parts)
         if others is not None:
@@ -60,15 +71,37 @@ def start_from(network: nn.Module, starts: Sequence[Start], runs: Path, seed: in
                 f"The network cannot start from '{start.run}': {name} {why} ({len(left)} of {len(left) + len(taken)} "
                 "tensors). Name the modules that fit by network.start.parts, or set network.start.lenient."
             )
+        if (unlike := _unlike(described, theirs, start.parts)) and not start.lenient:
+            raise InputError(
+                f"The network cannot start from '{start.run}', where {unlike}: make both alike, or set "
+                "network.start.lenient."
+            )
         network.load_state_dict(taken, strict=False)
         rest = "".join(f"; {name} is left out: it {why}" for name, why in left.items())
         print(f"{len(taken)} tensors start from '{start.run}'{rest}{_untouched(own, given)}.", file=sys.stderr)
 
 
-def _read(run: str, runs: Path, seed: int) -> tuple[dict[str, Tensor], dict[str, None] | None]:
+def _unlike(ours: Network, theirs: Network, parts: Mapping[str, str]) -> str:
+    """In what the other run's network differs though its tensors fit, "" where in nothing that is known of."""
+    if ours.name != theirs.name and not parts:
+        return f"network.name is {theirs.name} and here {ours.name}"
+    here, there = (_arguments(one) for one in (ours, theirs))
+    keys = [key for key in here if key in there and here[key] != there[key]]
+    return "".join(f"network.arguments.{key} is {there[key]} and here {here[key]}" for key in keys[:1])
+
+
+def _arguments(network: Network) -> dict[str, Any]:
+    """With the defaults of those that are not given; channels are the tensors' affair, dropout is no part of it."""
+    known = inspect.signature(REGISTRY[network.name]).parameters
+    every = {name: network.arguments.get(name, one.default) for name, one in known.items()}
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in every.items()}
+    return {name: value for name, value in plain.items() if name not in ("in_channels", "out_channels", "dropout")}
+
+
+def _read(run: str, runs: Path, seed: int) -> tuple[dict[str, Tensor], dict[str, None] | None, Network]:
     """The weights that the run would export, nothing of what its recipe has in training only.
 
-    And, of an encoder alone, the names of what its network has beside it.
+    And, of an encoder alone, the names of what its network has beside it; and the network.
     """
     from training.recipes import RECIPES  # which know this module, as do runs
     from training.runs import settings_of_trained
@@ -78,11 +111,11 @@ def _read(run: str, runs: Path, seed: int) -> tuple[dict[str, Tensor], dict[str,
     recipe = RECIPES[trained.recipe]
     state: dict[str, Tensor] = torch.load(folder / "best.ckpt", map_location="cpu", weights_only=True)["network"]
     weights = recipe.deployed(state)
-    if recipe.segments:
-        return weights, None
     arguments = {"spatial_dims": trained.preprocessing.dimensions, "in_channels": 1, "out_channels": 2}
-    layout = expected_layout(Network(trained.network.name, {**arguments, **(trained.network.arguments or {})}))
-    return weights, dict.fromkeys(layout.keys() - weights.keys())
+    network = Network(trained.network.name, {**arguments, **(trained.network.arguments or {})})
+    if recipe.segments:
+        return weights, None, network
+    return weights, dict.fromkeys(expected_layout(network).keys() - weights.keys()), network
 
 
 def _renamed(weights: Mapping[str, T], parts: Mapping[str, str]) -> dict[str, T]:

@@ -1,7 +1,7 @@
 """A folder of images without labels, at any depth beneath it: what pre-training learns from.
 
 Every file is read once. What cannot be used (damaged, 4D, colours) is left out, counted and listed in ``skipped.json``
-beside ``dataset.json``: one file in thousands stops nothing.
+beside ``dataset.json``: one file in thousands stops nothing. Folders of labels and hidden ones are passed over.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator
+import zlib
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from NoisyLabelSegLib.cases import case_id, check_ids
+from NoisyLabelSegLib.cases import case_id
 from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.images import SUFFIXES, read_image, require_finite
 from training.data.adapters.nnunet import patient_of
@@ -20,13 +21,15 @@ from training.data.cases import Case, DataSet, split_of
 from training.texts import write_text
 
 LONGEST = 100  # Letters of a case's name.
+SIGNS = ".+@ -"  # What a name may hold but not begin with.
+SPLIT_ALREADY = {"imagestr", "imagests"}  # Folders of nnU-Net and the Decathlon, of many patients.
 
 
 def adapt(source: Path, target: Path) -> DataSet:
     """List all images of ``source`` that can be read, files or folders of one DICOM series, 9:1 for a held-out part.
 
-    A case is called after its path; files of one folder beneath ``source`` are one patient's, those in ``source``
-    itself are told apart as `nnunet.patient_of` does.
+    A case is called after its path. Images of one folder are one patient's, but those in ``source`` itself, in
+    ``imagesTr`` and in ``imagesTs``, which are told apart as `nnunet.patient_of` does.
 
     Raises:
         InputError: there is no image, or none that can be read.
@@ -34,35 +37,51 @@ def adapt(source: Path, target: Path) -> DataSet:
     found = sorted(_images(source))
     if not found:
         raise InputError(f"There is no image in '{source}': give a folder with {', '.join(SUFFIXES)} files or DICOM.")
-    cases, skipped = [], {}
+    cases: dict[str, Case] = {}
+    skipped = {}
     for path in found:
         try:
             require_finite(read_image(path), str(path))
         except InputError as error:
             skipped[path.relative_to(source).as_posix()] = str(error)
         else:
-            cases.append(_case(path, source))
+            case = _case(path, source, cases)
+            cases[case.id.casefold()] = case
     _tell(skipped, len(found), target)
     if not cases:
         raise InputError(f"None of the {len(found)} images in '{source}' can be read: {next(iter(skipped.values()))}")
-    check_ids([case.id for case in cases], source)
-    return DataSet(target.name, {}, tuple(cases))
+    return DataSet(target.name, {}, tuple(cases.values()))
 
 
 def _images(source: Path) -> Iterator[Path]:
     """Image files but segmentations, and folders with ``*.dcm`` files."""
-    for path in source.rglob("*"):
+    every = [path for path in source.rglob("*") if not _passed_over(path.relative_to(source))]
+    for path in every:
         name = path.name.lower()
-        if path.is_file() and name.endswith(SUFFIXES) and not name.startswith(".") and not name.endswith(".seg.nrrd"):
+        if path.is_file() and name.endswith(SUFFIXES) and not name.endswith(".seg.nrrd"):
             yield path
-    yield from {path.parent for path in source.rglob("*.dcm")}
+    yield from {path.parent for path in every if path.match("*.dcm")}
 
 
-def _case(path: Path, source: Path) -> Case:
-    parts = path.relative_to(source).parts
-    name = re.sub(r"[^\w.+@ -]", "_", "-".join([*parts[:-1], case_id(path)]))[-LONGEST:]
-    patient = parts[0] if len(parts) > 1 else patient_of(Case(name, path, patient=name))
-    return Case(name, path, patient=patient, split=split_of(patient, test=0))
+def _passed_over(path: Path) -> bool:
+    labels = any(part.lower().startswith("labels") for part in path.parts[:-1])
+    return labels or any(part.startswith(".") for part in path.parts)
+
+
+def _case(path: Path, source: Path, taken: Collection[str]) -> Case:
+    inside = path.relative_to(source)
+    whole = "-".join([*inside.parts[:-1], case_id(path)])
+    several = inside.parent == Path() or inside.parent.name.lower() in SPLIT_ALREADY
+    patient = patient_of(Case(whole, path, patient=whole)) if several else inside.parent.as_posix()
+    return Case(_name(whole, taken), path, patient=patient, split=split_of(patient, test=0))
+
+
+def _name(text: str, taken: Collection[str]) -> str:
+    """A name that a file can have; where that is cut or there already, with a mark of its own."""
+    plain = re.sub(r"[^\w.+@ -]", "_", text).lstrip(SIGNS)
+    if 0 < len(plain) <= LONGEST and plain.casefold() not in taken:
+        return plain
+    return f"{plain[-LONGEST:]}-{zlib.crc32(text.encode(errors='surrogateescape')):08x}".lstrip(SIGNS)
 
 
 def _tell(skipped: dict[str, str], count: int, target: Path) -> None:
