@@ -252,9 +252,9 @@ def test_companions_are_resumed_and_not_exported(
 
 def test_the_benchmark_measures_every_paradigm() -> None:
     chosen = {
-        read_experiment(EXPERIMENT, small=True, overrides=[f"paradigm={text}"]).paradigm.name
-        for text in CHOICES.values()
+        read_experiment(EXPERIMENT, small=True, overrides=[f"paradigm={text}"]).paradigm for text in CHOICES.values()
     }
-    assert chosen == set(PARADIGMS)
+    assert {settings.name for settings in chosen} == set(PARADIGMS)
+    assert len(chosen) == len(CHOICES), "no two rows are the same"
     steps = Steps("co_teaching")
     assert steps.batch["image"].shape == (8, 3, 96, 128) and steps() > 0
