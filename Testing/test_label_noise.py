@@ -76,6 +76,18 @@ def test_a_planted_data_set_is_noisy_in_training_alone_and_keeps_the_truth(tmp_p
     assert before == {case.id: case.label.read_bytes() for case in clean.cases if case.label}, "nothing is written over"
 
 
+def test_noise_in_a_noisy_copy_keeps_the_first_truth_and_no_case_is_verified_any_more(
+    tmp_path: Path, tiny_dataset: Path
+) -> None:
+    clean = read_dataset(tiny_dataset / "tiny")
+    sure = replace(clean, cases=tuple(replace(case, verified=True) for case in clean.cases))
+    once = plant_dataset(sure, tmp_path / "once", Noise(0.2))
+    twice = plant_dataset(once, tmp_path / "twice", Noise(0.2, ("shifts",)))
+    for case, before in zip(twice.part("train"), clean.part("train"), strict=True):
+        assert case.clean == before.label and not case.verified
+    assert not any(case.verified for case in once.part("train")) and all(case.verified for case in once.part("val"))
+
+
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1])
 def test_an_impossible_share_is_refused(share: float, tmp_path: Path, tiny_dataset: Path) -> None:
     with pytest.raises(InputError, match="between 0 and 1"):
