@@ -17,6 +17,7 @@ from training.paradigms.dale.confidence import (
     Losses,
     Update,
     confidence_gradient,
+    derivative_of,
     find_confidence,
     forward_mode_works,
     losses_of,
@@ -218,6 +219,8 @@ def test_it_is_noticed_where_forward_mode_does_not_go_through(name: str, works: 
     losses = weighed(network, image, labels, torch.ones(1, 32, 32), "cross_entropy")
     parameters = parameters_of(network)
     assert forward_mode_works(losses, parameters) is works
+    for mute in (0, torch.nan):
+        assert derivative_of(lambda p, mute=mute: mute * losses(p), parameters) is None  # type: ignore[misc]
     along = {p: torch.randn_like(value) for p, value in parameters.items()}
     assert slopes(losses, parameters, along, "difference").isfinite().all()
 

@@ -152,4 +152,5 @@ class MetaWeightNet(Paradigm):
             of_rest = losses_of(network, lambda net: (1 - meta) * objective(net, image))
             of_meta = losses_of(network, lambda net: meta * objective(net, image))
             self.derivative = self.derivative or derivative_of(of_rest, parameters)
-            return confidence_gradient(parameters, of_rest, of_meta, weights, rate, self.derivative)
+            derivative = self.derivative or "difference"  # of which no operator is afraid
+            return confidence_gradient(parameters, of_rest, of_meta, weights, rate, derivative)

@@ -135,9 +135,8 @@ class DALE(Paradigm):
         with fabric.autocast():
             of_fuzzy, of_clear = losses_of(network, fuzzy), losses_of(network, clear)
             self.derivative = self.derivative or derivative_of(of_fuzzy, parameters)
-            return find_confidence(
-                parameters, of_fuzzy, of_clear, start, rate, self.settings.confidence, self.derivative
-            )
+            derivative = self.derivative or "difference"  # of which no operator is afraid
+            return find_confidence(parameters, of_fuzzy, of_clear, start, rate, self.settings.confidence, derivative)
 
     def _seen(self, image: Tensor, mask: Tensor) -> Tensor:
         """What a set sees of an image."""
