@@ -161,6 +161,33 @@ def test_both_steps_are_the_paper_s() -> None:
     assert figures["clear"] == losses[0] and figures["fuzzy"] == losses[1] and figures["apart"] == 0
 
 
+def test_a_batch_without_fuzzy_pixels_is_learnt_as_by_plain_training() -> None:
+    """Adam's momentum does not step on its own, and no figure is missing."""
+    (image, labels), students = example(), (Student(), Student())
+    dale = DALE(DALESettings(partition=Partition(patch=4)), 2)
+    for student in students:
+        student.optimizer = torch.optim.Adam(student.network.parameters(), lr=0.1)
+        torch.manual_seed(0)
+        taught = dale.step(student, objective_of(labels), image, {"expert": labels}, 0, Fabric())
+    constant, none = torch.ones_like(image), torch.zeros_like(labels)
+    for paradigm, student in zip((dale, Plain()), students, strict=True):
+        figures = paradigm.step(student, objective_of(none), constant, {"expert": none}, 0, Fabric())
+        if paradigm is dale:
+            assert figures.keys() == taught.keys()
+            assert figures["fuzzy"] == figures["apart"] == figures["distrusted"] == 0 < figures["loss"]
+    for ours, theirs in zip(*(student.network.parameters() for student in students), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_batch_without_one_of_the_classes_has_finite_figures() -> None:
+    image, labels = example()
+    none = torch.zeros_like(labels)
+    figures = DALE(DALESettings(partition=Partition(patch=4)), 2).step(
+        Student(), objective_of(none), image, {"expert": none}, 0, Fabric()
+    )
+    assert all(bool(value.isfinite()) for value in figures.values()) and figures["fuzzy"] > 0
+
+
 def test_images_are_masked_if_asked_for() -> None:
     image, labels = example()
     seen: list[Tensor] = []
