@@ -8,13 +8,14 @@ of `dale.confidence`, exact by one pass in forward mode; by the chain rule that 
 
 Decisions:
 
-- ``meta: clear`` takes for right what DALE takes for clear, softly: the clear mask of `dale.partition`, 0 to 1. It needs no other data
-  than the other paradigms have, and differs from DALE in how a weight is found alone. ``verified`` is the paper's:
-  cases of the training part whose labels are known to be right (`Case.verified`). To know which they are is more than
-  the others know; that their labels are right helps all alike, as long as all train on the same data set.
+- ``meta: clear`` takes for right what DALE takes for clear, softly: the clear mask of `dale.partition`, 0 to 1. It
+  needs no other data than the other paradigms have, and differs from DALE in how a weight is found alone.
+  ``verified`` is the paper's: cases of the training part whose labels are known to be right (`Case.verified`). To know
+  which they are is more than the others know; that their labels are right helps all alike, as long as all train on the
+  same data set.
 - The meta part is that of the batch, so that any loss and recipe can be used; a batch without verified cases teaches
-  the weighing network nothing, its optimiser's momentum included. Meta pixels are learnt from with weight 1, and have no part in the virtual step: they
-  would vouch for themselves.
+  the weighing network nothing, its optimiser's momentum included. Meta pixels are learnt from with weight 1, and have
+  no part in the virtual step: they would vouch for themselves.
 - The weighing network sees log(1 + loss): a Dice map's largest values would saturate it.
 - Its optimiser is Adam, with an epsilon below gradients that are as small as those of single pixels' weights.
 - The virtual step's rate is the network's optimiser's own.
