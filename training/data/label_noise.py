@@ -71,18 +71,18 @@ def _flip(
 
 
 def shift(labels: Labels, share: float, rng: np.random.Generator) -> Labels:
-    """Shift the outer border by a smooth random field until about ``share`` of the border's voxels have another label.
+    """Shift the outer border by a smooth random field until about ``share`` of its voxels have another label.
 
     In some places structures grow, and what they gain has the nearest one's label; in others they shrink.
 
     Args:
         labels: label map of 2 or 3 dimensions.
-        share: 0 to `MOST_SHIFTED`, of the border's voxels: half of them lie where the border moves away from them.
+        share: 0 to `MOST_SHIFTED`, of the outer border's voxels: half of them lie where it moves away from them.
         rng: every random number comes from it.
     """
     if not labels.any() or labels.all():
         return labels.copy()
     field = border_field(labels, rng)
-    needed = np.sort(field.flips_at[borders(labels)])
+    needed = np.sort(field.flips_at[borders(labels > 0)])
     wanted = round(share * len(needed))
     return field.shifted(float(needed[wanted - 1])) if wanted else labels.copy()

@@ -65,10 +65,18 @@ def plant_dataset(dataset: DataSet, folder: Path, noise: Noise) -> DataSet:
 
     A training case keeps its true label as `Case.clean`, that of a noisy copy the first one's, and says in `Case.noise`
     which kind it has.
+
+    Raises:
+        InputError: no case would get noise.
     """
     train = dataset.part("train")
     checked = _chosen([case.id for case in train], noise.verified, noise.seed)
     drawn = _drawn([case for case in train if case.id not in checked], noise)
+    if not any(kind for kind, _ in drawn.values()):
+        raise InputError(
+            f"None of the {len(train)} training cases of '{dataset.name}' would get noise: raise the share, or lower "
+            "that of verified cases."
+        )
     cases = tuple(
         _noisy(case, folder, noise, *drawn[case.id])
         if case.id in drawn
