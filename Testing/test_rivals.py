@@ -23,11 +23,11 @@ from training.engine import Engine
 from training.experiment import read_experiment
 from training.losses.maps import cross_entropy_map
 from training.paradigms import PARADIGMS
-from training.paradigms.co_teaching import CoTeaching, CoTeachingSettings, forgotten
+from training.paradigms.co_teaching import CoTeaching, CoTeachingSettings
 from training.paradigms.dale.partition import Partition
+from training.paradigms.forgetting import Forgetting, kept
 from training.paradigms.meta_weight_net import MetaWeightNet, MetaWeightNetSettings, Weigher
 from training.paradigms.plain import Companion, Learner
-from training.paradigms.small_loss import kept
 from training.trainings import Training
 
 PATCH = "paradigm.partition.patch=8"
@@ -67,7 +67,7 @@ def test_each_network_learns_from_what_the_other_finds_easy() -> None:
     one, other = student(0), student(1)
     expected = deepcopy([one.network, other.network])
     losses = [cross_entropy_map(network(image), batch["expert"]) for network in expected]
-    chosen = [kept(loss.detach(), 0.3) for loss in losses]
+    chosen = [kept(loss.detach(), batch["expert"], 0.3) for loss in losses]
     assert not torch.equal(*chosen)
     for network, loss, where in zip(expected, losses, chosen[::-1], strict=True):
         loss[where].mean().backward()
@@ -85,7 +85,7 @@ def test_each_network_learns_from_what_the_other_finds_easy() -> None:
     ("warm_up", "epoch", "share"), [(10, 0, 0), (10, 5, 0.1), (10, 10, 0.2), (10, 99, 0.2), (0, 0, 0.2)]
 )
 def test_more_is_left_out_from_epoch_to_epoch(warm_up: int, epoch: int, share: float) -> None:
-    assert forgotten(CoTeachingSettings(forget=0.2, warm_up=warm_up), epoch) == pytest.approx(share)
+    assert Forgetting(0.2, warm_up).share(epoch) == pytest.approx(share)
 
 
 def test_networks_that_begin_alike_are_refused() -> None:
