@@ -70,7 +70,7 @@ class MetaWeightNetSettings:
     partition: Partition = field(default_factory=Partition)
 
     def __post_init__(self) -> None:
-        if self.hidden < 1 or self.rate <= 0:
+        if not (self.hidden >= 1 and self.rate > 0):
             raise ValueError("paradigm.hidden is at least 1, and paradigm.rate above 0")
 
 

@@ -41,7 +41,7 @@ class Alignment:
     perturbation: Perturbation = "paper"
 
     def __post_init__(self) -> None:
-        if self.pixels < 1 or self.epsilon < 0:
+        if not (self.pixels >= 1 and self.epsilon >= 0):
             raise ValueError("The alignment needs at least one pixel and an epsilon of at least 0.")
 
     def __call__(

@@ -75,7 +75,7 @@ class ConfidenceSettings:
     Attributes:
         by: what tells whether a label agrees with clear regions: both gradients at theta, the paper's virtual step, or
             nothing.
-        steps: K (paper: 1).
+        steps: K (paper: 1); one where both gradients are taken at theta, which does not move.
         rate: of omega's update (paper: 0.1).
         update: see the module's text.
     """
@@ -86,8 +86,10 @@ class ConfidenceSettings:
     update: Update = "descent"
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.rate <= 0:
+        if not (self.steps >= 1 and self.rate > 0):
             raise ValueError("The confidence needs at least one step and a rate above 0.")
+        if self.by == "gradients" and self.steps > 1:
+            raise ValueError("By gradients, each step of the confidence is the same: raise its rate instead.")
 
 
 def losses_of(network: nn.Module, pixel_losses: PixelLosses) -> Losses:

@@ -71,7 +71,7 @@ class DALESettings:
     keep: Keep = "negative"
 
     def __post_init__(self) -> None:
-        if self.alpha < 0:
+        if not self.alpha >= 0:
             raise ValueError("paradigm.alpha is a weight of at least 0")
 
 
@@ -136,7 +136,9 @@ class DALE(Paradigm):
             raise InputError("With paradigm.confidence.by: none every label is trusted alike: train with another one.")
         masks = self.settings.partition(image, labels)
         with _unlearnt(learner):
-            descend(learner, (masks.clear * objective(learner.network, self._seen(image, masks.clear))).mean(), fabric)
+            with fabric.autocast():  # the network may not be wrapped
+                losses = objective(learner.network, self._seen(image, masks.clear))
+            descend(learner, (masks.clear * losses).mean(), fabric)
             return self._confidence(learner, objective, image, masks, fabric)
 
     def _confidence(
