@@ -220,9 +220,10 @@ def losses_of(one: Training) -> list[dict[str, float]]:
     [
         ("{name: co_teaching, warm_up: 1}", "peer"),
         ("{name: meta_weight_net, partition: {patch: 8}}", "weigher"),
+        ("{name: dale, partition: {patch: 8}}", ""),
     ],
 )
-def test_companions_are_resumed_and_not_exported(
+def test_a_resumed_run_is_the_whole_one_and_companions_are_not_exported(
     tmp_path: Path,
     tiny_dataset: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -242,9 +243,10 @@ def test_companions_are_resumed_and_not_exported(
     whole, broken = runs
     assert len(losses_of(whole)) == 12 and losses_of(whole) == losses_of(broken)
     last, ours = (torch.load(one.folder / "last.ckpt", weights_only=True) for one in runs)
-    assert {f"{companion}.network", f"{companion}.optimizer"} <= last.keys()
-    for name, value in last[f"{companion}.network"].items():
-        assert torch.equal(value, ours[f"{companion}.network"][name])
+    prefix = f"{companion}." if companion else ""
+    assert {f"{prefix}network", f"{prefix}optimizer"} <= last.keys()
+    for name, value in last[f"{prefix}network"].items():
+        assert torch.equal(value, ours[f"{prefix}network"][name])
     best = torch.load(whole.folder / "best.ckpt", weights_only=True)
     assert best.keys() == {"network", "optimizer", "state"}
     plain = recipe_of(training(tmp_path, tiny_dataset)).network.state_dict()
