@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -36,7 +38,7 @@ def plant(labels: Labels, share: float, rng: np.random.Generator, radii: tuple[f
     return noisy
 
 
-def borders(labels: Labels) -> NDArray[np.bool_]:
+def borders(labels: NDArray[Any]) -> NDArray[np.bool_]:
     """Voxels with a face neighbour of another label."""
     return (ndimage.maximum_filter(labels, footprint=_cross(labels)) != labels) | (
         ndimage.minimum_filter(labels, footprint=_cross(labels)) != labels
@@ -48,7 +50,7 @@ def near_borders(labels: Labels, reach: int = 3) -> NDArray[np.bool_]:
     return ndimage.binary_dilation(borders(labels), _cross(labels), iterations=reach)
 
 
-def _cross(labels: Labels) -> NDArray[np.bool_]:
+def _cross(labels: NDArray[Any]) -> NDArray[np.bool_]:
     return ndimage.generate_binary_structure(labels.ndim, 1)
 
 
