@@ -142,6 +142,15 @@ def test_a_class_that_a_set_lacks_does_not_count() -> None:
     assert EXACT(**none).item() == 0
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("side", ["fuzzy", "clear"])
+def test_features_that_are_not_finite_have_no_distance(side: str, value: float) -> None:
+    given = scene()
+    with torch.no_grad():
+        given[side][0, 0, 2, 2] = value
+    assert EXACT(**given).isnan()
+
+
 def test_no_more_pixels_take_part_than_allowed() -> None:
     given = scene()
     Alignment(pixels=5, epsilon=0)(**given).backward()

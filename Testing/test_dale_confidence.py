@@ -17,6 +17,7 @@ from training.paradigms.dale.confidence import (
     Losses,
     Update,
     confidence_gradient,
+    derivative_of,
     find_confidence,
     forward_mode_works,
     losses_of,
@@ -100,7 +101,9 @@ def test_nothing_of_the_network_moves() -> None:
     random = torch.get_rng_state()
     fuzzy, clear, weights = two_sets(network, 2)
     torch.set_rng_state(random)
-    find_confidence(parameters_of(network), fuzzy, clear, torch.ones_like(weights), RATE, ConfidenceSettings(steps=2))
+    find_confidence(
+        parameters_of(network), fuzzy, clear, torch.ones_like(weights), RATE, ConfidenceSettings("virtual_step", 2)
+    )
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())
     assert torch.equal(torch.get_rng_state(), random)
@@ -129,13 +132,12 @@ def test_one_step_of_adam_is_hardly_more_than_a_sign_and_descent_keeps_proportio
     assert torch.equal(adam.gradient, descent.gradient)
 
 
-@pytest.mark.parametrize("steps", [1, 3])
-def test_both_gradients_at_theta_are_a_virtual_step_of_no_length(steps: int) -> None:
+def test_both_gradients_at_theta_are_a_virtual_step_of_no_length() -> None:
     network = small_network(2, "batch").train()
     fuzzy, clear, weights = two_sets(network, 2)
     given = parameters_of(network), fuzzy, clear, torch.ones_like(weights)
-    virtual = find_confidence(*given, 1e-9, ConfidenceSettings("virtual_step", steps))
-    at_once = find_confidence(*given, 1e-9, ConfidenceSettings("gradients", steps))
+    virtual = find_confidence(*given, 1e-9, ConfidenceSettings("virtual_step"))
+    at_once = find_confidence(*given, 1e-9, ConfidenceSettings("gradients"))
     torch.testing.assert_close(virtual.gradient, at_once.gradient, rtol=1e-5, atol=1e-7)
     torch.testing.assert_close(virtual.weights, at_once.weights, rtol=1e-5, atol=1e-7)
 
@@ -147,7 +149,12 @@ def test_more_steps_lower_the_clear_loss_further(update: Update) -> None:
     parameters, ends = parameters_of(network), []
     for steps in (1, 3, 6):
         omega = find_confidence(
-            parameters, fuzzy, clear, torch.ones_like(weights), RATE, ConfidenceSettings(steps=steps, update=update)
+            parameters,
+            fuzzy,
+            clear,
+            torch.ones_like(weights),
+            RATE,
+            ConfidenceSettings("virtual_step", steps, update=update),
         ).weights
         leaves = {name: value.clone().requires_grad_() for name, value in parameters.items()}
         towards = torch.autograd.grad((omega * fuzzy(leaves)).mean(), list(leaves.values()))
@@ -159,7 +166,7 @@ def test_more_steps_lower_the_clear_loss_further(update: Update) -> None:
 def test_omega_is_never_negative() -> None:
     network = small_network(2, "batch").train()
     fuzzy, clear, weights = two_sets(network, 2)
-    settings = ConfidenceSettings(steps=4, rate=2, update="descent")
+    settings = ConfidenceSettings("virtual_step", 4, 2, "descent")
     omega = find_confidence(parameters_of(network), fuzzy, clear, torch.ones_like(weights), RATE, settings).weights
     assert omega.min() == 0 and omega.max() > 1 and not omega.requires_grad
 
@@ -176,7 +183,12 @@ def test_wrong_labels_among_right_ones_lose_confidence() -> None:
     network = nn.Conv2d(1, 2, 1).double()
     fuzzy, clear = (weighed(network, image, labels, mask, "cross_entropy") for mask in (below, 1 - below))
     found = find_confidence(
-        parameters_of(network), fuzzy, clear, torch.ones_like(below), RATE, ConfidenceSettings(update="adam")
+        parameters_of(network),
+        fuzzy,
+        clear,
+        torch.ones_like(below),
+        RATE,
+        ConfidenceSettings("gradients", update="adam"),
     )
     fuzzy_half = below > 0
     assert found.weights[flipped].mean() < 0.95 < 1.05 < found.weights[fuzzy_half & ~flipped].mean()
@@ -218,6 +230,8 @@ def test_it_is_noticed_where_forward_mode_does_not_go_through(name: str, works: 
     losses = weighed(network, image, labels, torch.ones(1, 32, 32), "cross_entropy")
     parameters = parameters_of(network)
     assert forward_mode_works(losses, parameters) is works
+    for mute in (0, torch.nan):
+        assert derivative_of(lambda p, mute=mute: mute * losses(p), parameters) is None  # type: ignore[misc]
     along = {p: torch.randn_like(value) for p, value in parameters.items()}
     assert slopes(losses, parameters, along, "difference").isfinite().all()
 
@@ -248,7 +262,7 @@ def test_the_gradients_size_does_not_matter() -> None:
     torch.testing.assert_close(smaller, found, atol=1e-3, rtol=0)
 
 
-@pytest.mark.parametrize("arguments", [{"steps": 0}, {"rate": 0.0}])
+@pytest.mark.parametrize("arguments", [{"steps": 0}, {"rate": 0.0}, {"by": "gradients", "steps": 2}])
 def test_senseless_settings_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="confidence"):
         ConfidenceSettings(**arguments)

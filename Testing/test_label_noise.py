@@ -76,6 +76,18 @@ def test_a_planted_data_set_is_noisy_in_training_alone_and_keeps_the_truth(tmp_p
     assert before == {case.id: case.label.read_bytes() for case in clean.cases if case.label}, "nothing is written over"
 
 
+def test_noise_in_a_noisy_copy_keeps_the_first_truth_and_no_case_is_verified_any_more(
+    tmp_path: Path, tiny_dataset: Path
+) -> None:
+    clean = read_dataset(tiny_dataset / "tiny")
+    sure = replace(clean, cases=tuple(replace(case, verified=True) for case in clean.cases))
+    once = plant_dataset(sure, tmp_path / "once", Noise(0.2))
+    twice = plant_dataset(once, tmp_path / "twice", Noise(0.2, ("shifts",)))
+    for case, before in zip(twice.part("train"), clean.part("train"), strict=True):
+        assert case.clean == before.label and not case.verified
+    assert not any(case.verified for case in once.part("train")) and all(case.verified for case in once.part("val"))
+
+
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1])
 def test_an_impossible_share_is_refused(share: float, tmp_path: Path, tiny_dataset: Path) -> None:
     with pytest.raises(InputError, match="between 0 and 1"):
@@ -93,6 +105,15 @@ def test_shifts_flip_as_much_of_the_border_as_was_asked_for(shape: tuple[int, ..
     pairs = {(int(a), int(b)) for a, b in zip(labels[flipped], noisy[flipped], strict=True)}
     assert pairs == {(0, 2), (2, 0)} or (share < 0.1 and pairs <= {(0, 2), (2, 0)}), "it grows and shrinks"
     assert np.array_equal(noisy, shift(labels, share, np.random.default_rng(0)))
+
+
+def test_shifts_are_measured_on_the_outer_border_whatever_lies_within() -> None:
+    labels = np.zeros((96, 96), np.uint8)
+    labels[8:88, 8:88] = 1
+    within = labels.copy()
+    within[8:88, 8:88] += np.indices((80, 80)).sum(axis=0).astype(np.uint8) // 10 % 3
+    moved = [shift(one, 0.2, np.random.default_rng(0)) > 0 for one in (labels, within)]
+    assert np.array_equal(*moved) and (moved[0] != labels).any()
 
 
 @pytest.mark.parametrize("value", [0, 1])
@@ -135,6 +156,24 @@ def test_swapped_labels_of_another_grid_lie_about_the_same_middle() -> None:
     expected = np.zeros_like(large)
     expected[2:6, 4:16, 9:21] = 1
     assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("noise", [Noise(0.1, ("swaps",)), Noise(0.2, verified=0.9)])
+def test_a_copy_without_any_noise_is_refused(noise: Noise, tmp_path: Path, tiny_dataset: Path) -> None:
+    with pytest.raises(InputError, match="None of the 6 training cases"):
+        plant_dataset(read_dataset(tiny_dataset / "tiny"), tmp_path, noise)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_kind_named_twice_is_one_and_seeds_are_not_negative(
+    tmp_path: Path, tiny_dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tiny").symlink_to(tiny_dataset / "tiny")
+    given = ["plant", "tiny", "--share", "0.2", "--data", str(tmp_path)]
+    assert main([*given, "--kinds", "blobs", "blobs"]) == 0 and (tmp_path / "tiny_planted20").is_dir()
+    with pytest.raises(SystemExit):
+        main([*given, "--seed", "-1"])
+    assert "a whole number of at least 0" in capsys.readouterr().err
 
 
 def test_more_than_can_be_shifted_is_refused(tmp_path: Path, tiny_dataset: Path) -> None:

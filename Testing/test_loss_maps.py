@@ -40,6 +40,7 @@ def test_a_maps_mean_is_the_loss(name: Loss, classes: int, shape: tuple[int, ...
         "dice": monai_dice,
         "dice_cross_entropy": lambda x, y: monai_dice(x, y) + F.cross_entropy(x, y),
         "generalised_cross_entropy": generalised,
+        "dice_generalised_cross_entropy": lambda x, y: monai_dice(x, y) + generalised(x, y),
     }
     found, expected = PIXEL_LOSSES[name](logits, labels), losses[name](logits, labels)
     assert found.shape == labels.shape

@@ -148,11 +148,13 @@ def test_a_random_rater_is_drawn_for_each_case_and_the_seed_tells_whom(
         write_image(tmp_path / f"rater{number}.nii.gz", make_image(mask))
     write_image(tmp_path / "small.nii.gz", make_image(np.zeros((SHAPE[0], 32, 32), np.float32)))
     drawings = tuple(Drawing(tmp_path / f"rater{number}.nii.gz", f"rater {number}", "full") for number in range(3))
-    cases = tuple(replace(case, image=tmp_path / "small.nii.gz", drawings=drawings) for case in dataset.cases)
+    asked = {"image": tmp_path / "small.nii.gz", "drawings": drawings, "verified": True}
+    cases = tuple(replace(case, **asked) for case in dataset.cases)
 
     def drawn(name: str, seed: int) -> list[int]:
         fused = fuse_dataset(replace(dataset, cases=cases), tmp_path / name, "random", seed)
         assert [case.clean for case in fused.cases] == [case.label for case in cases]
+        assert not any(case.verified for case in fused.cases)
         labels = [sitk.GetArrayFromImage(sitk.ReadImage(str(case.label))) for case in fused.cases]
         return [next(n for n, mask in enumerate(masks) if np.array_equal(mask, one)) for one in labels]
 

@@ -16,7 +16,7 @@ for paradigm in every.split(";"):
 """
 CHOICES = {
     "dale": "dale, partition: {patch: 8}",
-    "small_loss": "small_loss",
+    "small_loss": "small_loss, warm_up: 0",
     "co_teaching": "co_teaching, warm_up: 0",
     "meta_weight_net": "meta_weight_net, partition: {patch: 8}",
 }

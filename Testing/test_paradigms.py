@@ -22,8 +22,8 @@ from training.paradigms import PARADIGMS
 from training.paradigms.dale.confidence import Confidence, ConfidenceSettings
 from training.paradigms.dale.paradigm import DALE, DALESettings, Masked, fuzzy_loss
 from training.paradigms.dale.partition import Partition
+from training.paradigms.forgetting import kept
 from training.paradigms.plain import Plain
-from training.paradigms.small_loss import kept
 
 PATCH = "paradigm.partition.patch=8"
 UMAMBA = "network={name: affinity_umamba, arguments: {features: [4, 8], mamba_from: 1, state: 2, pne: [3]}}"
@@ -56,6 +56,10 @@ def test_a_setting_of_a_paradigm_can_be_overridden(tmp_path: Path) -> None:
         ({"paradigm": "dales"}, "'paradigm' must be one of plain, small_loss, co_teaching, meta_weight_net, dale"),
         ({"paradigm": "dale", "recipe": "refineseg"}, "does not learn from labels"),
         ({"paradigm": {"name": "dale", "alpha": -1}}, "a weight of at least 0"),
+        ({"paradigm": {"name": "dale", "alpha": float("nan")}}, "a weight of at least 0"),
+        ({"paradigm": {"name": "dale", "alignment": {"epsilon": float("nan")}}}, "epsilon of at least 0"),
+        ({"paradigm": {"name": "dale", "confidence": {"rate": float("nan")}}}, "rate above 0"),
+        ({"paradigm": {"name": "small_loss", "forget": float("nan")}}, "a share"),
         ({"paradigm": {"name": "small_loss", "forget": 1}}, "a share"),
         ({"paradigm": {"name": "co_teaching", "warm_up": -1}}, "warm_up at least 0"),
         ({"paradigm": {"name": "meta_weight_net", "rate": 0}}, "rate above 0"),
@@ -74,15 +78,15 @@ def test_what_a_paradigm_does_not_know_is_said(tmp_path: Path, given: dict[str, 
         ["paradigm=dale", PATCH],
         ["paradigm=dale", PATCH, "paradigm.masks=images"],
         ["paradigm=dale", PATCH, "paradigm.confidence.by=none"],
-        ["paradigm=dale", PATCH, "paradigm.confidence.by=gradients"],
-        ["paradigm=dale", PATCH, "paradigm.alpha=0", "paradigm.confidence={update: descent, steps: 3}"],
+        ["paradigm=dale", PATCH, "paradigm.confidence.by=virtual_step"],
+        ["paradigm=dale", PATCH, "paradigm.alpha=0", "paradigm.confidence={by: virtual_step, steps: 3}"],
         ["paradigm=dale", "paradigm.partition={patch: 8, measure: edges, clear: paper}", "paradigm.keep=positive"],
         ["paradigm=dale", PATCH, "settings.loss=cross_entropy"],
         ["paradigm=dale", PATCH, *IN_3D],
         ["paradigm=dale", PATCH, "recipe=rerenet", "settings={stages: 2, loss: {dice_only_epochs: 0}}"],
         ["paradigm=dale", PATCH, "paradigm.masks=images", "recipe=rerenet", "settings={stages: 2}"],
         ["paradigm=dale", PATCH, "recipe=affinity_umamba", UMAMBA],
-        ["paradigm=small_loss", "paradigm.forget=0.1"],
+        ["paradigm={name: small_loss, forget: 0.1, warm_up: 0}"],
         ["paradigm={name: co_teaching, forget: 0.1, warm_up: 0}"],
         ["paradigm=co_teaching", *IN_3D],
         ["paradigm=co_teaching", "recipe=rerenet", "settings={stages: 2}"],
@@ -92,6 +96,7 @@ def test_what_a_paradigm_does_not_know_is_said(tmp_path: Path, given: dict[str, 
         ["paradigm=meta_weight_net", PATCH, "recipe=rerenet", "settings={stages: 2}"],
         ["paradigm=meta_weight_net", PATCH, "recipe=affinity_umamba", UMAMBA],
         ["settings.loss=generalised_cross_entropy"],
+        ["settings.loss=dice_generalised_cross_entropy"],
     ],
 )
 def test_every_recipe_learns_by_every_paradigm(tmp_path: Path, tiny_dataset: Path, change: list[str]) -> None:
@@ -161,6 +166,32 @@ def test_both_steps_are_the_paper_s() -> None:
     assert figures["clear"] == losses[0] and figures["fuzzy"] == losses[1] and figures["apart"] == 0
 
 
+def test_a_batch_without_fuzzy_pixels_is_learnt_as_by_plain_training() -> None:
+    """Adam's momentum does not step on its own, and no figure is missing."""
+    (image, labels), students = example(), (Student(), Student())
+    constant, none = torch.ones_like(image), torch.zeros_like(labels)
+    for student, paradigm in zip(students, (None, Plain()), strict=True):
+        student.optimizer = torch.optim.Adam(student.network.parameters(), lr=0.1)
+        dale = DALE(DALESettings(partition=Partition(patch=4)), 2)
+        torch.manual_seed(0)
+        taught = dale.step(student, objective_of(labels), image, {"expert": labels}, 0, Fabric())
+        figures = (paradigm or dale).step(student, objective_of(none), constant, {"expert": none}, 0, Fabric())
+        if paradigm is None:
+            assert figures.keys() == taught.keys()
+            assert figures["fuzzy"] == figures["apart"] == figures["distrusted"] == 0 < figures["loss"]
+    for ours, theirs in zip(*(student.network.parameters() for student in students), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_batch_without_one_of_the_classes_has_finite_figures() -> None:
+    image, labels = example()
+    none = torch.zeros_like(labels)
+    figures = DALE(DALESettings(partition=Partition(patch=4)), 2).step(
+        Student(), objective_of(none), image, {"expert": none}, 0, Fabric()
+    )
+    assert all(bool(value.isfinite()) for value in figures.values()) and figures["fuzzy"] > 0
+
+
 def test_images_are_masked_if_asked_for() -> None:
     image, labels = example()
     seen: list[Tensor] = []
@@ -186,7 +217,10 @@ def test_flipped_labels_are_trusted_less() -> None:
     """Labels of fuzzy pixels that contradict the clear ones lose confidence, while the network still learns."""
     image, labels = example()
     by_image = Partition(patch=8, measure="entropy")
-    student, settings = Student(), DALESettings(partition=by_image, confidence=ConfidenceSettings(update="adam"))
+    student, settings = (
+        Student(),
+        DALESettings(partition=by_image, confidence=ConfidenceSettings("gradients", update="adam")),
+    )
     for _ in range(30):
         Plain().step(student, objective_of(labels), image, {"expert": labels}, 0, Fabric())
     masks = settings.partition(image, labels)
@@ -222,7 +256,16 @@ def test_weights_and_statistics_stay_while_confidence_is_found(tmp_path: Path, t
     ],
 )
 def test_the_largest_losses_are_left_out(losses: list[float], forget: float, expected: list[int]) -> None:
-    assert kept(torch.tensor(losses, dtype=torch.float32), forget).int().tolist() == expected
+    labels = torch.zeros(len(losses), dtype=torch.int64)
+    assert kept(torch.tensor(losses, dtype=torch.float32), labels, forget).int().tolist() == expected
+
+
+def test_a_small_structure_is_not_left_out_as_a_whole() -> None:
+    """Its pixels lose more than all the others."""
+    labels = torch.zeros(1000, dtype=torch.int64)
+    labels[:20] = 1
+    left_out = ~kept(torch.arange(1000, 0, -1.0), labels, 0.05)
+    assert left_out.sum() == 50 and left_out[:20].sum() == 1
 
 
 def test_all_paradigms_are_named_as_they_are_registered() -> None:

@@ -193,6 +193,7 @@ def test_a_batch_without_any_pair_reaches_every_parameter(desk: Path) -> None:
     alone = {name: tensor[~batch["paired"]] for name, tensor in batch.items()}
     figures = recipe.step(alone, 0, Fabric())  # type: ignore[arg-type]
     assert torch.equal(figures["loss"], figures["segmentation"])
+    assert figures["level1"] == figures["level2"] == 0, "other processes have as many figures"
     assert all(parameter.grad is not None for parameter in recipe.network.parameters())
 
 

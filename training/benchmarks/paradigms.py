@@ -25,8 +25,8 @@ CHOICES = {
     "dale, no search, without L_W": "{name: dale, alpha: 0, confidence: {by: none}}",
     "dale, gradients, without L_W": "{name: dale, alpha: 0, confidence: {by: gradients}}",
     "dale, gradients": "{name: dale, confidence: {by: gradients}}",
-    "dale, virtual_step, without L_W": "{name: dale, alpha: 0}",
-    "dale, virtual_step": "dale",
+    "dale, virtual_step, without L_W": "{name: dale, alpha: 0, confidence: {by: virtual_step}}",
+    "dale, virtual_step": "{name: dale, confidence: {by: virtual_step}}",
 }
 REPEATS = 3
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from NoisyLabelSegLib.errors import InputError
-from training.commands.places import DATA
+from training.commands.places import DATA, seed
 
 if TYPE_CHECKING:
     from training.commands.places import Commands
     from training.data.cases import DataSet
+    from training.data.noisy_sets import Kind
 
     Copy = Callable[[DataSet, Path, argparse.Namespace], DataSet]
 
@@ -38,7 +39,7 @@ def add_commands(commands: Commands) -> None:
         default=["blobs"],
         help="blobs and shifts at borders, labels swapped between cases; a case has one of several (blobs)",
     )
-    plant.add_argument("--seed", type=int, default=0)
+    plant.add_argument("--seed", type=seed, default=0)
     plant.add_argument("--radius", type=float, nargs=2, default=(1.5, 3.0), help="of blobs, voxels (1.5 3)")
     plant.add_argument("--verified", type=float, default=0.0, help="share of the cases that stay right and say so (0)")
 
@@ -46,7 +47,7 @@ def add_commands(commands: Commands) -> None:
     weaken.add_argument("--dose", type=float, default=math.inf, help="photons of a ray before the body (no noise)")
     weaken.add_argument("--contrast", type=float, default=1.0, help="factor about soft tissue, above 0 to 1 (1)")
     weaken.add_argument("--blur", type=float, default=0.0, help="full width at half maximum, voxels (0)")
-    weaken.add_argument("--seed", type=int, default=0)
+    weaken.add_argument("--seed", type=seed, default=0)
 
     draw = _copies(commands, "draw", _draw, "with coarse drawings of its labels")
     draw.add_argument("--inside", type=float, default=2, help="erosion of structures and background, voxels (2)")
@@ -58,11 +59,11 @@ def add_commands(commands: Commands) -> None:
     misdraw.add_argument(
         "--experts", type=float, default=0.0, help="share of the patients whom an expert draws, too (0)"
     )
-    misdraw.add_argument("--seed", type=int, default=0)
+    misdraw.add_argument("--seed", type=seed, default=0)
 
     fuse = _copies(commands, "fuse", _fuse, "whose training labels are made of full drawings")
     fuse.add_argument("--by", choices=("majority", "staple", "random"), required=True)
-    fuse.add_argument("--seed", type=int, default=0, help="of whose drawing is taken at random")
+    fuse.add_argument("--seed", type=seed, default=0, help="of whose drawing is taken at random")
 
     _copies(commands, "strong", _strong, "of the strong images of a paired one alone", name="DATASET_strong")
 
@@ -97,8 +98,8 @@ def _copy(options: argparse.Namespace) -> None:
 def _default_name(options: argparse.Namespace) -> str:
     share = f"{100 * options.share:g}" if "share" in options else ""
     seed = f"_seed{options.seed}" if getattr(options, "seed", 0) else ""
-    kinds = getattr(options, "kinds", ["blobs"])
-    named = "" if kinds == ["blobs"] else f"_{'+'.join(kinds)}"
+    kinds = _kinds(options) if "kinds" in options else ("blobs",)
+    named = "" if kinds == ("blobs",) else f"_{'+'.join(kinds)}"
     name: str = options.default_name
     return name.replace("DATASET", options.dataset).replace("SHARE", share) + named + seed
 
@@ -150,8 +151,13 @@ def _require_new(folder: Path) -> None:
 def _plant(dataset: DataSet, target: Path, options: argparse.Namespace) -> DataSet:
     from training.data.noisy_sets import Noise, plant_dataset
 
-    kinds, radii = tuple(options.kinds), (options.radius[0], options.radius[1])
-    return plant_dataset(dataset, target, Noise(options.share, kinds, radii, options.verified, options.seed))
+    radii = options.radius[0], options.radius[1]
+    return plant_dataset(dataset, target, Noise(options.share, _kinds(options), radii, options.verified, options.seed))
+
+
+def _kinds(options: argparse.Namespace) -> tuple[Kind, ...]:
+    """Each once."""
+    return tuple(dict.fromkeys(options.kinds))
 
 
 def _weaken(dataset: DataSet, target: Path, options: argparse.Namespace) -> DataSet:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from training.commands.places import add_experiment, count, training_of
+from training.commands.places import add_experiment, count, seed, training_of
 
 if TYPE_CHECKING:
     from training.commands.places import Commands
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 def add_commands(commands: Commands) -> None:
     trust = commands.add_parser("trust", help="write which labels DALE distrusts; measure it where noise was planted")
     add_experiment(trust)
-    trust.add_argument("--seed", type=int, default=0, help="seed of the run")
+    trust.add_argument("--seed", type=seed, default=0, help="seed of the run")
     trust.add_argument("--split", choices=("train", "val", "test"), default="train")
     trust.add_argument(
         "--passes", type=int, default=5, help="how often each label is asked about, in other batches (5)"
     )
-    trust.add_argument("--steps", type=count, default=30, help="of a training, before it is asked; 0: as trained (30)")
+    trust.add_argument("--steps", type=count, default=30, help="of a short training before it is asked; 0: as trained (30)")
     trust.add_argument("--limit", type=count, default=0, help="so many cases, for a quick look")
     trust.add_argument("-o", "--output", type=Path, required=True, help="folder for maps, list and pictures")
     trust.set_defaults(command=_trust)
@@ -37,7 +37,7 @@ def _trust(options: argparse.Namespace) -> None:
     run = training_of(options, options.experiment, options.seed, options.set).read()
     model, planted, regions = as_reviewing_model(run), Planted(), []
     for trust in trust_of(run, options.split, options.passes, options.limit, options.steps):
-        one = reviewed(trust, model, run.experiment.paradigm.confidence)
+        one = reviewed(trust, model)
         write_case(one, options.output)
         regions += listed(one)
         planted.add(one)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.commands.places import add_experiment, add_places, count, training_of
+from training.commands.places import add_experiment, add_places, count, seed, training_of
 
 if TYPE_CHECKING:
     from training.commands.places import Commands
@@ -17,7 +17,7 @@ def add_commands(commands: Commands) -> None:
     evaluate = commands.add_parser("evaluate", help="measure trained experiments on the test part, with a paired test")
     add_experiment(evaluate)
     evaluate.add_argument("--baseline", type=Path, help="another experiment's YAML to compare with")
-    evaluate.add_argument("--seeds", type=int, nargs="+", default=[0], help="the seeds that were trained")
+    evaluate.add_argument("--seeds", type=seed, nargs="+", default=[0], help="the seeds that were trained")
     evaluate.add_argument("--stages", type=int, default=9, help="stages to go through")
     evaluate.add_argument("--update", choices=("replace", "mean"), help="use another rule than the model's own")
     evaluate.add_argument("--model", help="measure this bundle (a name or a folder) on the experiment's data instead")
@@ -27,7 +27,7 @@ def add_commands(commands: Commands) -> None:
 
     calibrate = commands.add_parser("calibrate", help="measure segmentation from the image alone, and its calibration")
     add_experiment(calibrate)
-    calibrate.add_argument("--seed", type=int, default=0, help="seed of the runs")
+    calibrate.add_argument("--seed", type=seed, default=0, help="seed of the runs")
     calibrate.add_argument("--against", type=Path, nargs="+", default=[], help="YAMLs of experiments to compare with")
     calibrate.add_argument("--model", help="measure this bundle (a name or a folder) on the experiment's data instead")
     calibrate.add_argument("--split", choices=("val", "test"), default="test")
@@ -42,7 +42,7 @@ def add_commands(commands: Commands) -> None:
 
     annotators = commands.add_parser("annotators", help="show how annotators err, as RefineSeg has learnt it")
     add_experiment(annotators)
-    annotators.add_argument("--seed", type=int, default=0, help="seed of the run")
+    annotators.add_argument("--seed", type=seed, default=0, help="seed of the run")
     annotators.add_argument("--split", choices=("train", "val", "test"), default="val")
     annotators.add_argument("-o", "--output", type=Path, required=True, help="folder for figures and pictures")
     annotators.set_defaults(command=_annotators)
@@ -51,7 +51,7 @@ def add_commands(commands: Commands) -> None:
         "suspects", help="measure how well planted label noise is found in the training part"
     )
     add_experiment(suspects)
-    suspects.add_argument("--seed", type=int, default=0, help="seed of the run")
+    suspects.add_argument("--seed", type=seed, default=0, help="seed of the run")
     suspects.add_argument("--score", nargs="+", default=["both"], help="probability, affinity, both: see the method")
     suspects.add_argument("--limit", type=count, default=0, help="so many cases, for a quick look")
     suspects.add_argument("--threshold", type=float, default=0.5, help="least score in a suspect region")

@@ -16,8 +16,13 @@ RUNS, DATA = Path("runs"), Path("data")
 
 def count(text: str) -> int:
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"give a number of cases, not '{text}'")
+        raise argparse.ArgumentTypeError(f"give a whole number of at least 0, not '{text}'")
     return int(text)
+
+
+def seed(text: str) -> int:
+    """Random numbers' generators take no negative ones."""
+    return count(text)
 
 
 def add_experiment(parser: argparse.ArgumentParser) -> None:

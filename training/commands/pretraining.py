@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from NoisyLabelSegLib.errors import InputError
-from training.commands.places import add_experiment, count, training_of
+from training.commands.places import add_experiment, count, seed, training_of
 
 if TYPE_CHECKING:
     from training.commands.places import Commands
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def add_commands(commands: Commands) -> None:
     pretrain = commands.add_parser("pretrain", help="pre-train an encoder on volumes without labels, or go on with it")
     add_experiment(pretrain)
-    pretrain.add_argument("--seed", type=int, default=0, help="seed of the run")
+    pretrain.add_argument("--seed", type=seed, default=0, help="seed of the run")
     pretrain.add_argument("--limit", type=count, default=0, help="volumes a part, for a quick look")
     pretrain.set_defaults(command=_pretrain)
 
@@ -26,7 +26,7 @@ def add_commands(commands: Commands) -> None:
         "proxy", help="measure how well a pre-trained encoder tells turned slices, and whether it cheats"
     )
     add_experiment(proxy)
-    proxy.add_argument("--seed", type=int, default=0, help="seed of the run")
+    proxy.add_argument("--seed", type=seed, default=0, help="seed of the run")
     proxy.add_argument("--split", choices=("val", "test"), help="the part that is asked of (test, else val)")
     proxy.set_defaults(command=_proxy)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from NoisyLabelSegLib.errors import InputError
-from training.commands.places import add_experiment, count, training_of
+from training.commands.places import add_experiment, count, seed, training_of
 
 if TYPE_CHECKING:
     from training.commands.places import Commands
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 def add_commands(commands: Commands) -> None:
     train = commands.add_parser("train", help="train an experiment, or go on with it")
     add_experiment(train)
-    train.add_argument("--seed", type=int, default=0, help="seed of the run")
+    train.add_argument("--seed", type=seed, default=0, help="seed of the run")
     train.add_argument("--limit", type=count, default=0, help="cases a part, for a quick look")
     train.set_defaults(command=_train)
 
     predict = commands.add_parser("predict", help="write a trained experiment's label maps for a part of the data set")
     add_experiment(predict)
-    predict.add_argument("--seed", type=int, default=0, help="seed of the run")
+    predict.add_argument("--seed", type=seed, default=0, help="seed of the run")
     predict.add_argument("--stages", type=int, default=5)
     predict.add_argument("--split", choices=("train", "val", "test"), default="test")
     predict.add_argument("-o", "--output", type=Path, required=True, help="folder for the label maps")
@@ -30,7 +30,7 @@ def add_commands(commands: Commands) -> None:
 
     export = commands.add_parser("export", help="make a model bundle of a trained experiment")
     add_experiment(export)
-    export.add_argument("--seed", type=int, default=0, help="seed of the run")
+    export.add_argument("--seed", type=seed, default=0, help="seed of the run")
     export.add_argument("--card", type=Path, required=True, help="a YAML of training/cards")
     export.add_argument("--models", type=Path, default=Path("Resources/Models"), help="folder of bundles")
     export.add_argument("--overwrite", action="store_true")

@@ -68,4 +68,5 @@ def _fused(case: Case, folder: Path, by: Fusion, seed: int) -> Case:
     rng = np.random.default_rng((seed, zlib.crc32(case.id.encode())))
     labels = fuse(np.maximum(np.stack(codes) - 1, 0).astype(np.uint8), by, rng)
     written = write_labels(folder / "fusedTr" / f"{case.id}.nii.gz", labels, image)
-    return replace(case, label=written, clean=case.label if by == "random" else case.clean)
+    clean = (case.clean or case.label) if by == "random" else case.clean
+    return replace(case, label=written, clean=clean, verified=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -36,7 +38,7 @@ def plant(labels: Labels, share: float, rng: np.random.Generator, radii: tuple[f
     return noisy
 
 
-def borders(labels: Labels) -> NDArray[np.bool_]:
+def borders(labels: NDArray[Any]) -> NDArray[np.bool_]:
     """Voxels with a face neighbour of another label."""
     return (ndimage.maximum_filter(labels, footprint=_cross(labels)) != labels) | (
         ndimage.minimum_filter(labels, footprint=_cross(labels)) != labels
@@ -48,7 +50,7 @@ def near_borders(labels: Labels, reach: int = 3) -> NDArray[np.bool_]:
     return ndimage.binary_dilation(borders(labels), _cross(labels), iterations=reach)
 
 
-def _cross(labels: Labels) -> NDArray[np.bool_]:
+def _cross(labels: NDArray[Any]) -> NDArray[np.bool_]:
     return ndimage.generate_binary_structure(labels.ndim, 1)
 
 
@@ -71,18 +73,18 @@ def _flip(
 
 
 def shift(labels: Labels, share: float, rng: np.random.Generator) -> Labels:
-    """Shift the outer border by a smooth random field until about ``share`` of the border's voxels have another label.
+    """Shift the outer border by a smooth random field until about ``share`` of its voxels have another label.
 
     In some places structures grow, and what they gain has the nearest one's label; in others they shrink.
 
     Args:
         labels: label map of 2 or 3 dimensions.
-        share: 0 to `MOST_SHIFTED`, of the border's voxels: half of them lie where the border moves away from them.
+        share: 0 to `MOST_SHIFTED`, of the outer border's voxels: half of them lie where it moves away from them.
         rng: every random number comes from it.
     """
     if not labels.any() or labels.all():
         return labels.copy()
     field = border_field(labels, rng)
-    needed = np.sort(field.flips_at[borders(labels)])
+    needed = np.sort(field.flips_at[borders(labels > 0)])
     wanted = round(share * len(needed))
     return field.shifted(float(needed[wanted - 1])) if wanted else labels.copy()

@@ -63,11 +63,20 @@ class Noise:
 def plant_dataset(dataset: DataSet, folder: Path, noise: Noise) -> DataSet:
     """Write a data set whose training part has planted noise; validation and test parts stay clean.
 
-    A training case keeps its true label as `Case.clean`, and says in `Case.noise` which kind it has.
+    A training case keeps its true label as `Case.clean`, that of a noisy copy the first one's, and says in `Case.noise`
+    which kind it has.
+
+    Raises:
+        InputError: no case would get noise.
     """
     train = dataset.part("train")
     checked = _chosen([case.id for case in train], noise.verified, noise.seed)
     drawn = _drawn([case for case in train if case.id not in checked], noise)
+    if not any(kind for kind, _ in drawn.values()):
+        raise InputError(
+            f"None of the {len(train)} training cases of '{dataset.name}' would get noise: raise the share, or lower "
+            "that of verified cases."
+        )
     cases = tuple(
         _noisy(case, folder, noise, *drawn[case.id])
         if case.id in drawn
@@ -104,16 +113,18 @@ def _drawn(cases: Sequence[Case], noise: Noise) -> dict[str, tuple[Kind | None, 
 
 def _noisy(case: Case, folder: Path, noise: Noise, kind: Kind | None, source: Case) -> Case:
     expert, name = expert_labels(case, read_image(case.image)), f"{case.id}.nii.gz"
-    clean = case.label or write_labels(folder / "cleanTr" / name, sitk.GetArrayFromImage(expert), expert)
+    given = case.label or write_labels(folder / "cleanTr" / name, sitk.GetArrayFromImage(expert), expert)
+    clean = case.clean or given
     if kind is None:
-        return replace(case, label=clean, clean=clean)
+        return replace(case, label=given, clean=clean)
     if kind == "swaps":
         labels = sitk.GetArrayFromImage(by_centre(expert_labels(source, read_image(source.image)), expert))
     else:
         rng = np.random.default_rng((noise.seed, zlib.crc32(case.id.encode())))
-        given = sitk.GetArrayFromImage(expert).astype(np.uint8)
-        labels = shift(given, noise.share, rng) if kind == "shifts" else plant(given, noise.share, rng, noise.radii)
-    return replace(case, label=write_labels(folder / "noisyTr" / name, labels, expert), clean=clean, noise=kind)
+        before = sitk.GetArrayFromImage(expert).astype(np.uint8)
+        labels = shift(before, noise.share, rng) if kind == "shifts" else plant(before, noise.share, rng, noise.radii)
+    written = write_labels(folder / "noisyTr" / name, labels, expert)
+    return replace(case, label=written, clean=clean, noise=kind, verified=False)
 
 
 def by_centre(labels: sitk.Image, like: sitk.Image) -> sitk.Image:

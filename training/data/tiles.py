@@ -45,6 +45,7 @@ class Tiles(Patches):
     ) -> None:
         self.whole = whole
         self.frames: list[Frame] = []
+        self._known: dict[tuple[int, ...], list[Place]] = {}
         super().__init__(cases, preprocessing, starts, None, seed, strong)
 
     def _crops(self, cases: Sequence[Case]) -> Sequence[Crop]:
@@ -67,6 +68,11 @@ class Tiles(Patches):
 
     def _places(self, shape: tuple[int, ...]) -> list[Place]:
         """The windows in a crop (slices, rows, columns); of a 2D network's each has one slice."""
+        if shape not in self._known:
+            self._known[shape] = self._laid(shape)
+        return self._known[shape]
+
+    def _laid(self, shape: tuple[int, ...]) -> list[Place]:
         size = (1,) * (3 - self.preprocessing.dimensions) + self.preprocessing.window
         steps = [max(1, round(n * (1 - OVERLAP))) for n in size]
         return dense_patch_slices(shape, size, steps)

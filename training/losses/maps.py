@@ -15,7 +15,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 PixelLoss = Callable[[Tensor, Tensor], Tensor]
-Loss = Literal["cross_entropy", "dice", "dice_cross_entropy", "generalised_cross_entropy"]
+Loss = Literal[
+    "cross_entropy",
+    "dice",
+    "dice_cross_entropy",
+    "generalised_cross_entropy",
+    "dice_generalised_cross_entropy",
+]
 SMOOTH = 1e-5  # Of the numerator, too, of MONAI's DiceLoss.
 TOLERANCE = 0.7
 """q of the generalised cross-entropy: near 0 it is cross-entropy, at 1 the mean absolute error."""
@@ -52,6 +58,11 @@ def generalised_cross_entropy_map(logits: Tensor, labels: Tensor) -> Tensor:
     return (1 - (-TOLERANCE * cross_entropy_map(logits, labels)).exp()) / TOLERANCE
 
 
+def dice_generalised_cross_entropy_map(logits: Tensor, labels: Tensor) -> Tensor:
+    """Dice + generalised cross-entropy; see both. The rival of Dice + cross-entropy."""
+    return dice_map(logits, labels) + generalised_cross_entropy_map(logits, labels)
+
+
 def _wide(logits: Tensor) -> Tensor:
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
@@ -61,4 +72,5 @@ PIXEL_LOSSES: dict[Loss, PixelLoss] = {
     "dice": dice_map,
     "dice_cross_entropy": dice_cross_entropy_map,
     "generalised_cross_entropy": generalised_cross_entropy_map,
+    "dice_generalised_cross_entropy": dice_generalised_cross_entropy_map,
 }

@@ -5,7 +5,7 @@ take no part. Both see the same batches; the first one is kept, the other is the
 
 Decisions:
 
-- A pixel is an instance. The share that is left out grows from 0 to `forget` over the first epochs, as published.
+- What is left out: see `forgetting`. Its share grows from 0 to `forget` over the first epochs, as published.
 - Networks that begin alike, from a whole other network's weights as PKT's do, stay alike: they are refused.
 - BECO, a rival in DALE's paper, exchanges labels instead of a choice, which not every loss here could take.
 """
@@ -21,30 +21,18 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from NoisyLabelSegLib.errors import InputError
+from training.paradigms.forgetting import Forgetting, kept
 from training.paradigms.plain import Companion, Learner, Objective, Paradigm, descend
-from training.paradigms.small_loss import kept
 
 if TYPE_CHECKING:
     from training.recipes.parts import Parts
 
 
 @dataclass(frozen=True)
-class CoTeachingSettings:
-    """Settings of the paradigm "co_teaching".
-
-    Attributes:
-        name: of the paradigm.
-        forget: the share of the pixels that is left out in the end, about that of the wrong labels, 0 to 1.
-        warm_up: epochs until then (paper: 10); 0 leaves them out from the first step on.
-    """
+class CoTeachingSettings(Forgetting):
+    """Settings of the paradigm "co_teaching": its name, and those of `Forgetting`."""
 
     name: Literal["co_teaching"] = "co_teaching"
-    forget: float = 0.05
-    warm_up: int = 10
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.forget < 1 or self.warm_up < 0:
-            raise ValueError("paradigm.forget is a share, at least 0 and below 1, and paradigm.warm_up at least 0")
 
 
 class CoTeaching(Paradigm):
@@ -79,15 +67,10 @@ class CoTeaching(Paradigm):
     ) -> dict[str, Tensor]:
         assert self.peer is not None, "prepare was not called"
         ours, theirs = objective(learner.network, image), objective(self.peer.network, image)
-        forget = forgotten(self.settings, epoch)
-        by_us, by_them = (kept(losses.detach(), forget) for losses in (ours, theirs))
+        forget = self.settings.share(epoch)
+        by_us, by_them = (kept(losses.detach(), batch["expert"], forget) for losses in (ours, theirs))
         return {
             "loss": descend(learner, ours[by_them].mean(), fabric),
             "peer": descend(self.peer, theirs[by_us].mean(), fabric),
             "agreed": (by_us == by_them).float().mean(),
         }
-
-
-def forgotten(settings: CoTeachingSettings, epoch: int) -> float:
-    """The share of the pixels that an epoch leaves out."""
-    return settings.forget * min(epoch / settings.warm_up, 1) if settings.warm_up else settings.forget

@@ -8,13 +8,14 @@ of `dale.confidence`, exact by one pass in forward mode; by the chain rule that 
 
 Decisions:
 
-- ``meta: clear`` takes for right what DALE takes for clear, softly: 1 - m of `dale.partition`. It needs no other data
-  than the other paradigms have, and differs from DALE in how a weight is found alone. ``verified`` is the paper's:
-  cases of the training part whose labels are known to be right (`Case.verified`). To know which they are is more than
-  the others know; that their labels are right helps all alike, as long as all train on the same data set.
+- ``meta: clear`` takes for right what DALE takes for clear, softly: the clear mask of `dale.partition`, 0 to 1. It
+  needs no other data than the other paradigms have, and differs from DALE in how a weight is found alone.
+  ``verified`` is the paper's: cases of the training part whose labels are known to be right (`Case.verified`). To know
+  which they are is more than the others know; that their labels are right helps all alike, as long as all train on the
+  same data set.
 - The meta part is that of the batch, so that any loss and recipe can be used; a batch without verified cases teaches
-  the weighing network nothing. Meta pixels are learnt from with weight 1, and have no part in the virtual step: they
-  would vouch for themselves.
+  the weighing network nothing, its optimiser's momentum included. Meta pixels are learnt from with weight 1, and have
+  no part in the virtual step: they would vouch for themselves.
 - The weighing network sees log(1 + loss): a Dice map's largest values would saturate it.
 - Its optimiser is Adam, with an epsilon below gradients that are as small as those of single pixels' weights.
 - The virtual step's rate is the network's optimiser's own.
@@ -40,7 +41,7 @@ from training.paradigms.dale.confidence import (
     parameters_of,
 )
 from training.paradigms.dale.partition import Partition
-from training.paradigms.plain import Companion, Learner, Objective, Paradigm, descend
+from training.paradigms.plain import Companion, Learner, Objective, Paradigm, anywhere, descend
 from training.wrapping import unwrapped
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class MetaWeightNetSettings:
     partition: Partition = field(default_factory=Partition)
 
     def __post_init__(self) -> None:
-        if self.hidden < 1 or self.rate <= 0:
+        if not (self.hidden >= 1 and self.rate > 0):
             raise ValueError("paradigm.hidden is at least 1, and paradigm.rate above 0")
 
 
@@ -118,9 +119,10 @@ class MetaWeightNet(Paradigm):
     ) -> dict[str, Tensor]:
         meta = self._meta(image, batch)
         losses = objective(learner.network, image)
-        weights = self.weigher.network(losses.detach())
-        gradient = self._gradient(learner, objective, image, meta, weights.detach(), fabric)
-        descend(self.weigher, (gradient * weights).sum(), fabric)
+        if anywhere(meta, fabric):
+            weights = self.weigher.network(losses.detach())
+            gradient = self._gradient(learner, objective, image, meta, weights.detach(), fabric)
+            descend(self.weigher, (gradient * weights).sum(), fabric)
         with torch.no_grad():
             weights = self.weigher.network(losses.detach())
         return {
@@ -133,7 +135,7 @@ class MetaWeightNet(Paradigm):
         """How far each pixel belongs to the meta part, 0 to 1, ``BHW[D]``."""
         labels = batch["expert"]
         if self.settings.meta == "clear":
-            return 1 - self.settings.partition(image, labels).fuzzy
+            return self.settings.partition(image, labels).clear.clamp(0, 1)
         return batch["verified"].view(-1, *[1] * (labels.ndim - 1)).expand(labels.shape).float()
 
     def _gradient(
@@ -152,4 +154,5 @@ class MetaWeightNet(Paradigm):
             of_rest = losses_of(network, lambda net: (1 - meta) * objective(net, image))
             of_meta = losses_of(network, lambda net: meta * objective(net, image))
             self.derivative = self.derivative or derivative_of(of_rest, parameters)
-            return confidence_gradient(parameters, of_rest, of_meta, weights, rate, self.derivative)
+            derivative = self.derivative or "difference"  # of which no operator is afraid
+            return confidence_gradient(parameters, of_rest, of_meta, weights, rate, derivative)

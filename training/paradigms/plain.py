@@ -103,6 +103,12 @@ class Plain(Paradigm):
         return {"loss": descend(learner, objective(learner.network, image).mean(), fabric)}
 
 
+def anywhere(mask: Tensor, fabric: Fabric) -> bool:
+    """Whether a pixel of any process's batch is above 0: the same answer for all, so that all take a step or none."""
+    found = fabric.all_reduce((mask > 0).any().float(), reduce_op="sum")
+    return bool(found > 0)  # type: ignore[operator]
+
+
 def descend(learner: Learner, loss: Tensor, fabric: Fabric) -> Tensor:
     """One step of the learner's optimiser; returns the loss without its graph."""
     learner.optimizer.zero_grad()

@@ -153,10 +153,11 @@ class PKT(ImageAlone):
             logits, features, predicted = network(image, levels=True)
             losses = dice_cross_entropy_map(logits, batch["expert"])
             figures.setdefault("segmentation", losses.detach().mean())
-            if not ("paired" in batch and batch["paired"].any()):
-                # The heads take part by nothing: several processes wait for every gradient.
-                return losses + 0 * sum(one.sum() for one in predicted)
-            transfer = self._transfer(batch, features, predicted)
+            if "paired" in batch and batch["paired"].any():
+                transfer = self._transfer(batch, features, predicted)
+            else:
+                # Other processes wait for every gradient, and for as many figures as they have.
+                transfer = [0 * one.sum() for one in predicted]
             for level, value in zip(self.settings.levels, transfer, strict=True):
                 figures.setdefault(f"level{level}", value.detach())
             return losses + self.settings.weight * torch.stack(transfer).sum()

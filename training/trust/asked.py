@@ -2,8 +2,9 @@
 
 Omega belongs to a batch and to the weights at that moment: it says whether a label agrees with the batch's clear
 regions. A network that has learnt its labels has nothing left to agree about: what the clear regions' loss would have
-it do is noise then, and so is omega. So the first steps of a training are taken anew, and after them DALE is asked
-about one batch after the other, each time after one step on the batch's clear regions, while nothing else is learnt.
+it do is noise then, and so is omega. So a short training begins anew, from the run's own start and on its batches, but
+on one device, at a constant rate and without mixed precision, and after it DALE is asked about one batch after the
+other, each time after one step on the batch's clear regions, while nothing else is learnt.
 That step is a new optimiser's, as large as its rate in every direction: it leads away from where the training stands,
 and the way back is what clear regions are sure of. Several passes with other batches are averaged, as are windows that
 overlap.
@@ -31,7 +32,6 @@ from training.data.cases import Case, Split
 from training.data.drawings import Strategy
 from training.data.tiles import Tiles
 from training.data.windows import EpochSampler, Starts, Windows
-from training.paradigms.dale.confidence import Confidence
 from training.paradigms.dale.paradigm import DALE
 from training.paradigms.plain import Learner, Objective, Paradigm
 from training.recipes.parts import Parts
@@ -46,11 +46,13 @@ class Trust:
         case: the case.
         omega: how far each label is trusted, at least 0; 1 where no window saw the voxel.
         gradient: dL / domega, in units of its root mean square over a batch; 0 where no window saw the voxel.
+        loss: the recipe's, when omega is asked for; 0 where no window saw the voxel.
     """
 
     case: Case
     omega: sitk.Image
     gradient: sitk.Image
+    loss: sitk.Image
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,14 @@ class TiledParts(Parts):
 
 
 class Asked(Paradigm):
-    """A paradigm that keeps what DALE thinks of each batch, and teaches nothing."""
+    """A paradigm that keeps what DALE thinks of each batch, and teaches nothing.
+
+    Kept are omega, its gradient, the loss, and 1 of each pixel, ``B4HW[D]``.
+    """
 
     def __init__(self, dale: DALE) -> None:
         self.dale = dale
-        self.found: list[Confidence] = []
+        self.found: list[Tensor] = []
 
     def step(
         self,
@@ -88,7 +93,10 @@ class Asked(Paradigm):
         epoch: int,
         fabric: Fabric,
     ) -> dict[str, Tensor]:
-        self.found.append(self.dale.trust(learner, objective, image, batch["expert"], fabric))
+        with torch.no_grad(), fabric.autocast():
+            losses = objective(learner.network, image)
+        found = self.dale.trust(learner, objective, image, batch["expert"], fabric)
+        self.found.append(torch.stack([found.weights, found.gradient, losses, torch.ones_like(losses)], dim=1).cpu())
         return {"loss": torch.zeros(())}
 
 
@@ -100,7 +108,7 @@ def trust_of(run: Run, split: Split = "train", passes: int = 5, limit: int = 0, 
         split: the part.
         passes: over all windows, each with other batches.
         limit: takes this many cases; 0 takes all.
-        steps: so many of the training are taken anew; 0 asks at the best weights.
+        steps: of the short training; 0 asks at the best weights.
 
     Raises:
         InputError: the run was trained otherwise, or there are no cases or passes.
@@ -111,17 +119,17 @@ def trust_of(run: Run, split: Split = "train", passes: int = 5, limit: int = 0, 
     tiles: Tiles = recipe.training_data()
     if not len(tiles):
         raise InputError(f"The {split} part of '{run.parts.dataset.name}' is empty: choose another.")
-    # Omega, gradient and how many windows saw the voxel, of each crop.
-    sums = [np.zeros((3, *crop.expert.shape), np.float32) for crop in tiles.crops]
+    # Omega, gradient, loss and how many windows saw the voxel, of each crop.
+    sums = [np.zeros((4, *crop.expert.shape), np.float32) for crop in tiles.crops]
     for number in track(range(passes), description="passes"):
-        for indices, found in _batches(run, recipe, tiles, number):
-            maps = torch.stack([found.weights, found.gradient, torch.ones_like(found.weights)], dim=1).cpu().numpy()
-            for index, values in zip(indices, maps, strict=True):
+        for indices, maps in _batches(run, recipe, tiles, number):
+            for index, values in zip(indices, maps.numpy(), strict=True):
                 case, place = tiles.place(index)
                 inside: tuple[Any, ...] = (slice(None), *place)
                 sums[case][inside] += values.reshape(sums[case][inside].shape)
-    for number, (case, (omega, gradient, seen)) in enumerate(zip(recipe.parts.cases(split), sums, strict=True)):
-        yield Trust(case, tiles.restore(number, omega / seen, 1), tiles.restore(number, gradient / seen, 0))
+    for number, (case, (*values, seen)) in enumerate(zip(recipe.parts.cases(split), sums, strict=True)):
+        maps = (tiles.restore(number, one / seen, outside) for one, outside in zip(values, (1, 0, 0), strict=True))
+        yield Trust(case, *maps)
 
 
 def _recipe(run: Run, split: Split, limit: int, steps: int) -> Any:
@@ -138,7 +146,7 @@ def _recipe(run: Run, split: Split, limit: int, steps: int) -> Any:
 
 
 def _after(run: Run, steps: int) -> dict[str, Tensor]:
-    """The weights after so many steps of a run, on one device."""
+    """The weights after a short training with a run's settings and batches; see the module's text."""
     recipe, fabric = run.experiment.make(run.parts), _fabric(run)
     recipe.network.to(fabric.device).train()
     data, size = recipe.training_data(), run.experiment.engine.batch_size
@@ -158,8 +166,8 @@ def _fabric(run: Run) -> Fabric:
     return Fabric(accelerator=engine.accelerator, devices=1, precision=engine.precision)
 
 
-def _batches(run: Run, recipe: Any, tiles: Tiles, number: int) -> Iterator[tuple[list[int], Confidence]]:
-    """One pass: the windows of each batch, and what is found of their labels."""
+def _batches(run: Run, recipe: Any, tiles: Tiles, number: int) -> Iterator[tuple[list[int], Tensor]]:
+    """One pass: the windows of each batch, and what is found of their labels, see `Asked`."""
     engine, seed = run.experiment.engine, run.parts.seed
     fabric = _fabric(run)
     recipe.network.to(fabric.device).train()

@@ -1,4 +1,8 @@
-"""How well planted noise is found by omega, by its gradient and, the common-sense rival, by the plain loss."""
+"""How well planted noise is found by omega and by the plain loss, its common-sense rival.
+
+Omega is measured by the gradient that it goes down. The loss is asked for twice: when omega is, and of the trained
+network, which has learnt for longer.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +30,10 @@ class Planted:
         if case.clean is None:
             return
         self._cases.append(case.id)
-        omega, gradient = (sitk.GetArrayFromImage(image) for image in (one.trust.omega, one.trust.gradient))
-        scores = {"1 - omega": 1 - omega, "gradient": gradient, "loss": one.improbable}
+        gradient, loss = (sitk.GetArrayFromImage(image) for image in (one.trust.gradient, one.trust.loss))
+        scores = {"omega": gradient, "loss": loss, "loss of the trained network": one.improbable}
         for name, score in scores.items():
-            regions = one.result.regions if name == "1 - omega" else ()
+            regions = one.result.regions if name == "omega" else ()
             self._found[name].append(against_planted(case, one.given, score, regions))
 
     def figures(self, ranked: Sequence[Listed]) -> dict[str, Any]:
@@ -40,8 +44,8 @@ class Planted:
         """
         if not self._cases:
             return {}
-        by_omega = self._found["1 - omega"]
+        by_omega = self._found["omega"]
         shares = {name: [share for _, share in one.regions] for name, one in zip(self._cases, by_omega, strict=True)}
         first = [shares[one.case][one.row["rank"] - 1] for one in ranked if one.case in shares]
         found = {name: aurocs(every) for name, every in self._found.items()}
-        return {**found, "1 - omega": {**figures(by_omega), "precision_first": precision(first)}}
+        return {**found, "omega": {**figures(by_omega), "precision_first": precision(first)}}

@@ -1,9 +1,8 @@
 """A case's least trusted labels as a result of `noisylabelseg uncertainty`, so that they are looked at in the same way.
 
-A region is listed where omega is below 1 and the network sees another label, which is the one suggested: where it sees
-the given one there is nothing to change. Its score is how far its labels lost trust, the mean of 1 - omega, as a share
-of the most that omega's steps take away. After one step of Adam, omega has two values in a batch and few in the mean of
-several: where scores are equal, the region whose gradient is larger comes first.
+A region is listed where omega loses and the network sees another label, which is the one suggested: where it sees
+the given one there is nothing to change. Its score is the mean of g / (1 + g), g being the gradient down which omega
+goes: it tells more from less where omega has reached 0, or has moved by Adam, which takes the gradient's sign alone.
 """
 
 from __future__ import annotations
@@ -25,14 +24,13 @@ from NoisyLabelSegLib.uncertainty import suspect_rows
 from training.checkpoints import Run, as_model, with_arguments
 from training.data.channels import read_channels
 from training.data.masks import expert_labels
-from training.paradigms.dale.confidence import ConfidenceSettings
 from training.prediction import as_segmentation, labels_of
 from training.trust.asked import Trust
 
 NEVER = math.nextafter(1, 0)
 LEAST = 0.01
 """Less distrust is rounding."""
-NOTE = "Suspect is where DALE, while it learnt from these labels, trusted them less, and the network sees another one."
+NOTE = "Suspect is where DALE, asked after a short training from these labels, trusts them less than at first."
 
 
 @dataclass(frozen=True)
@@ -54,21 +52,20 @@ class Reviewed:
     gradients: tuple[float, ...]
 
 
-def reviewed(trust: Trust, model: Model, settings: ConfidenceSettings) -> Reviewed:
+def reviewed(trust: Trust, model: Model) -> Reviewed:
     """Put together a case's review.
 
     Args:
         trust: the case's.
         model: the same run's, of the kind "uncertainty".
-        settings: by which omega was found.
     """
     image, *channels = read_channels(trust.case, model.description.channels)
     labels, grid = expert_labels(trust.case, image), Grid.of(image)
     silent = with_arguments(model, threshold=NEVER)  # what it suspects by itself is replaced
     result = map_uncertainty(image, as_segmentation(labels, model), silent, channels=channels)
-    given, score = sitk.GetArrayFromImage(labels), distrust(sitk.GetArrayFromImage(trust.omega), settings)
-    found = suspect_regions(score, given, labels_of(result.stages[-1]), LEAST, image.GetSpacing())
     slope = sitk.GetArrayFromImage(trust.gradient)
+    given, score = sitk.GetArrayFromImage(labels), distrust(slope)
+    found = suspect_regions(score, given, labels_of(result.stages[-1]), LEAST, image.GetSpacing())
     ordered = sorted(((one, _mean(slope, one)) for one in found), key=lambda pair: (-round(pair[0].score, 4), -pair[1]))
     regions = [one for one, _ in ordered]
     structures = {label.value: label.name for label in model.description.labels}
@@ -83,10 +80,10 @@ def reviewed(trust: Trust, model: Model, settings: ConfidenceSettings) -> Review
     return Reviewed(trust, given, 1 - _probability(given, result), result, tuple(mean for _, mean in ordered))
 
 
-def distrust(omega: NDArray[np.float32], settings: ConfidenceSettings) -> NDArray[np.float32]:
-    """0 where a label is trusted as at first or more, 1 where each of omega's steps took as much as one of Adam's."""
-    share = (1 - omega) / (settings.rate * settings.steps)
-    return np.asarray(np.clip(share, 0, 1), np.float32)
+def distrust(gradient: NDArray[np.float32]) -> NDArray[np.float32]:
+    """0 where a label is trusted as at first or more, a half where the gradient is of usual size, never quite 1."""
+    against = np.maximum(gradient, 0)
+    return np.asarray(against / (1 + against), np.float32)
 
 
 def _mean(values: NDArray[Any], suspect: Suspect) -> float:

@@ -41,7 +41,7 @@ class Alignment:
     perturbation: Perturbation = "paper"
 
     def __post_init__(self) -> None:
-        if self.pixels < 1 or self.epsilon < 0:
+        if not (self.pixels >= 1 and self.epsilon >= 0):
             raise ValueError("The alignment needs at least one pixel and an epsilon of at least 0.")
 
     def __call__(
@@ -99,9 +99,15 @@ def wasserstein(mean: Tensor, factor: Tensor, aim_mean: Tensor, aim_factor: Tens
     Args:
         mean, factor: ``(C,)`` and A, ``(n, C)``.
         aim_mean, aim_factor: ``(C,)`` and A, ``(m, C)``, of the other one; they get no gradient.
+
+    Returns:
+        A number at least 0; NaN of features that are not finite.
     """
     aim_mean, aim_factor = aim_mean.detach(), aim_factor.detach()
     # The same covariance of at most C rows.
     aim_factor = torch.linalg.qr(aim_factor, mode="r").R
-    overlap = torch.linalg.matrix_norm(aim_factor @ factor.T, ord="nuc")
+    both = aim_factor @ factor.T
+    if not both.isfinite().all():
+        return torch.full_like(mean.sum(), torch.nan)  # singular values of such numbers are refused
+    overlap = torch.linalg.matrix_norm(both, ord="nuc")
     return (mean - aim_mean).square().sum() + factor.square().sum() + aim_factor.square().sum() - 2 * overlap

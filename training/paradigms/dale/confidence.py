@@ -75,7 +75,7 @@ class ConfidenceSettings:
     Attributes:
         by: what tells whether a label agrees with clear regions: both gradients at theta, the paper's virtual step, or
             nothing.
-        steps: K (paper: 1).
+        steps: K (paper: 1); one where both gradients are taken at theta, which does not move.
         rate: of omega's update (paper: 0.1).
         update: see the module's text.
     """
@@ -86,8 +86,10 @@ class ConfidenceSettings:
     update: Update = "descent"
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.rate <= 0:
+        if not (self.steps >= 1 and self.rate > 0):
             raise ValueError("The confidence needs at least one step and a rate above 0.")
+        if self.by == "gradients" and self.steps > 1:
+            raise ValueError("By gradients, each step of the confidence is the same: raise its rate instead.")
 
 
 def losses_of(network: nn.Module, pixel_losses: PixelLosses) -> Losses:
@@ -233,22 +235,27 @@ def _central_difference(losses: Losses, parameters: Parameters, direction: Param
     return (ahead - behind) / (2 * h)
 
 
-def derivative_of(losses: Losses, parameters: Parameters) -> Derivative:
-    """How slopes are to be found, which is said where it is not the exact way."""
-    if forward_mode_works(losses, parameters):
+def derivative_of(losses: Losses, parameters: Parameters) -> Derivative | None:
+    """How slopes are to be found, which is said where it is not the exact way; None where the losses cannot tell."""
+    works = forward_mode_works(losses, parameters)
+    if works is None:
+        return None
+    if works:
         return "forward"
     print("This network has no forward-mode derivative: labels are weighed by differences.", file=sys.stderr)
     return "difference"
 
 
-def forward_mode_works(losses: Losses, parameters: Parameters) -> bool:
-    """Whether forward mode goes through all of a network's operators.
+def forward_mode_works(losses: Losses, parameters: Parameters) -> bool | None:
+    """Whether forward mode goes through all of a network's operators; None of losses without a finite slope.
 
     Some refuse it, others silently give no slope; so the mean slope along the mean loss's own gradient is compared with
     that gradient's square.
     """
     gradient = _gradient(losses, parameters)
     square = torch.stack([part.square().sum() for part in gradient.values()]).sum()
+    if not 0 < square < torch.inf:
+        return None
     try:
         mean = slopes(losses, parameters, gradient).mean()
     except torch.OutOfMemoryError:

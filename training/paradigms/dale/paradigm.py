@@ -7,6 +7,7 @@ Decisions where the paper is silent or needs reading:
 
 - (7) multiplies images and labels by the masks: ``masks: images``. A network then sees patches darkened by how fuzzy
   they are, which no image at inference is: with ``losses`` only losses are weighed.
+- Batches without a fuzzy pixel in any process take the first step alone: Adam's momentum would make a second one.
 - Half of class 2 is no label, so losses are multiplied where (7) multiplies labels.
 - (15) multiplies alpha L_W, one number, by omega, a map: so on average by omega's mean.
 - The virtual step's rate is the optimiser's own.
@@ -40,9 +41,10 @@ from training.paradigms.dale.confidence import (
     parameters_of,
 )
 from training.paradigms.dale.partition import Masks, Partition
-from training.paradigms.plain import Learner, Objective, Paradigm, descend
+from training.paradigms.plain import Learner, Objective, Paradigm, anywhere, descend
 from training.wrapping import unwrapped
 
+FUZZY_FIGURES = ("fuzzy", "apart", "distrusted")
 Masked = Literal["images", "losses"]
 Set = Callable[[nn.Module], Tensor]
 """Maps a network to the weighted losses of a set's pixels, ``BHW[D]``."""
@@ -69,7 +71,7 @@ class DALESettings:
     keep: Keep = "negative"
 
     def __post_init__(self) -> None:
-        if self.alpha < 0:
+        if not self.alpha >= 0:
             raise ValueError("paradigm.alpha is a weight of at least 0")
 
 
@@ -94,17 +96,32 @@ class DALE(Paradigm):
         masks = self.settings.partition(image, labels)
         before, aim = self._forward(learner.network, objective, self._seen(image, masks.clear))
         clear_loss = descend(learner, (masks.clear * before).mean(), fabric)
+        figures = {"clear": clear_loss, **{name: torch.zeros_like(clear_loss) for name in FUZZY_FIGURES}}
+        if anywhere(masks.fuzzy, fabric):
+            figures |= self._fuzzy_step(learner, objective, image, labels, masks, aim, fabric)
+        return {"loss": clear_loss + figures["fuzzy"], **figures}
+
+    def _fuzzy_step(
+        self,
+        learner: Learner,
+        objective: Objective,
+        image: Tensor,
+        labels: Tensor,
+        masks: Masks,
+        aim: Tensor | None,
+        fabric: Fabric,
+    ) -> dict[str, Tensor]:
+        """The second step of the optimiser, (2); ``aim`` are the clear set's features."""
         after, features = self._forward(learner.network, objective, self._seen(image, masks.fuzzy))
         trust = self._confidence(learner, objective, image, masks, fabric)
         apart = self._apart(features, aim, masks, trust, labels)
         loss = fuzzy_loss(masks.fuzzy * after, trust.weights, apart, self.settings.alpha)
-        fuzzy_part = descend(learner, loss, fabric)
+        there = masks.fuzzy > 0
+        distrusted = there & ~trust.kept(self.settings.keep)
         return {
-            "loss": clear_loss + fuzzy_part,
-            "clear": clear_loss,
-            "fuzzy": fuzzy_part,
+            "fuzzy": descend(learner, loss, fabric),
             "apart": apart.detach(),
-            "distrusted": (~trust.kept(self.settings.keep))[masks.fuzzy > 0].float().mean(),
+            "distrusted": distrusted.sum() / there.sum().clamp(min=1),
         }
 
     def trust(
@@ -119,7 +136,9 @@ class DALE(Paradigm):
             raise InputError("With paradigm.confidence.by: none every label is trusted alike: train with another one.")
         masks = self.settings.partition(image, labels)
         with _unlearnt(learner):
-            descend(learner, (masks.clear * objective(learner.network, self._seen(image, masks.clear))).mean(), fabric)
+            with fabric.autocast():  # the network may not be wrapped
+                losses = objective(learner.network, self._seen(image, masks.clear))
+            descend(learner, (masks.clear * losses).mean(), fabric)
             return self._confidence(learner, objective, image, masks, fabric)
 
     def _confidence(
@@ -135,9 +154,8 @@ class DALE(Paradigm):
         with fabric.autocast():
             of_fuzzy, of_clear = losses_of(network, fuzzy), losses_of(network, clear)
             self.derivative = self.derivative or derivative_of(of_fuzzy, parameters)
-            return find_confidence(
-                parameters, of_fuzzy, of_clear, start, rate, self.settings.confidence, self.derivative
-            )
+            derivative = self.derivative or "difference"  # of which no operator is afraid
+            return find_confidence(parameters, of_fuzzy, of_clear, start, rate, self.settings.confidence, derivative)
 
     def _seen(self, image: Tensor, mask: Tensor) -> Tensor:
         """What a set sees of an image."""
