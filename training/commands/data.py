@@ -14,7 +14,7 @@ from training.commands.places import DATA, seed
 
 if TYPE_CHECKING:
     from training.commands.places import Commands
-    from training.data.cases import DataSet, Split
+    from training.data.cases import DataSet
     from training.data.noisy_sets import Kind
 
     Copy = Callable[[DataSet, Path, argparse.Namespace], DataSet]
@@ -122,9 +122,9 @@ def _prepare(options: argparse.Namespace) -> None:
     parts = ", ".join(f"{len(dataset.part(split))} {split}" for split in ("train", "val", "test"))
     patients = len({case.patient for case in dataset.cases})
     print(f"{dataset.name}: {parts} cases of {patients} patients in {target}")
-    needed: dict[Split, str] = {"train": "learnt from", "val": "held out to choose the best weights by"}
-    for split, what in needed.items():
-        if not dataset.part(split):
+    roles = {"learnt from": dataset.part("train"), "held out to choose the best weights by": dataset.part("val")}
+    for what, cases in roles.items():
+        if not cases:
             print(f"warning: no case is {what}: give another --val, or set 'split' by hand.", file=sys.stderr)
     _tell_of_drawings(dataset)
 
