@@ -148,8 +148,8 @@ def test_a_random_rater_is_drawn_for_each_case_and_the_seed_tells_whom(
         write_image(tmp_path / f"rater{number}.nii.gz", make_image(mask))
     write_image(tmp_path / "small.nii.gz", make_image(np.zeros((SHAPE[0], 32, 32), np.float32)))
     drawings = tuple(Drawing(tmp_path / f"rater{number}.nii.gz", f"rater {number}", "full") for number in range(3))
-    asked = {"image": tmp_path / "small.nii.gz", "drawings": drawings, "verified": True}
-    cases = tuple(replace(case, **asked) for case in dataset.cases)
+    image = tmp_path / "small.nii.gz"
+    cases = tuple(replace(case, image=image, drawings=drawings, verified=True) for case in dataset.cases)
 
     def drawn(name: str, seed: int) -> list[int]:
         fused = fuse_dataset(replace(dataset, cases=cases), tmp_path / name, "random", seed)
