@@ -112,8 +112,8 @@ def test_shifts_are_measured_on_the_outer_border_whatever_lies_within() -> None:
     labels[8:88, 8:88] = 1
     within = labels.copy()
     within[8:88, 8:88] += np.indices((80, 80)).sum(axis=0).astype(np.uint8) // 10 % 3
-    plain, parted = (shift(one, 0.2, np.random.default_rng(0)) > 0 for one in (labels, within))
-    assert np.array_equal(plain, parted) and (plain != labels).any()
+    one, other = (shift(given, 0.2, np.random.default_rng(0)) > 0 for given in (labels, within))
+    assert np.array_equal(one, other) and (one != labels).any()
 
 
 @pytest.mark.parametrize("value", [0, 1])

@@ -20,7 +20,9 @@ def add_commands(commands: Commands) -> None:
     trust.add_argument(
         "--passes", type=int, default=5, help="how often each label is asked about, in other batches (5)"
     )
-    trust.add_argument("--steps", type=count, default=30, help="of a short training before; 0: as trained (30)")
+    trust.add_argument(
+        "--steps", type=count, default=30, help="of a short training before it is asked; 0: as trained (30)"
+    )
     trust.add_argument("--limit", type=count, default=0, help="so many cases, for a quick look")
     trust.add_argument("-o", "--output", type=Path, required=True, help="folder for maps, list and pictures")
     trust.set_defaults(command=_trust)

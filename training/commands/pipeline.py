@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from NoisyLabelSegLib.errors import InputError
-from training.commands.places import add_places
+from training.commands.places import add_places, seed
 
 if TYPE_CHECKING:
     from training.commands.places import Commands
@@ -19,7 +19,7 @@ def add_commands(commands: Commands) -> None:
         "pipeline", help="train what a pipeline's stages lack, one after the other, measure them and export bundles"
     )
     pipeline.add_argument("pipeline", type=Path, help="a YAML of training/configs/pipelines")
-    pipeline.add_argument("--seed", type=int, default=0, help="seed of all its runs")
+    pipeline.add_argument("--seed", type=seed, default=0, help="seed of all its runs")
     pipeline.add_argument(
         "--split", choices=("val", "test"), default="test", help="the part that stages are measured on"
     )

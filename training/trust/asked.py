@@ -128,8 +128,8 @@ def trust_of(run: Run, split: Split = "train", passes: int = 5, limit: int = 0, 
                 inside: tuple[Any, ...] = (slice(None), *place)
                 sums[case][inside] += values.reshape(sums[case][inside].shape)
     for number, (case, (*values, seen)) in enumerate(zip(recipe.parts.cases(split), sums, strict=True)):
-        restored = (tiles.restore(number, one / seen, outside) for one, outside in zip(values, (1, 0, 0), strict=True))
-        yield Trust(case, *restored)
+        images = (tiles.restore(number, one / seen, outside) for one, outside in zip(values, (1, 0, 0), strict=True))
+        yield Trust(case, *images)
 
 
 def _recipe(run: Run, split: Split, limit: int, steps: int) -> Any:
