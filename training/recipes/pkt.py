@@ -153,6 +153,8 @@ class PKT(ImageAlone):
             logits, features, predicted = network(image, levels=True)
             losses = dice_cross_entropy_map(logits, batch["expert"])
             figures.setdefault("segmentation", losses.detach().mean())
+            if self.settings.transfer == "none":
+                return losses
             if "paired" in batch and batch["paired"].any():
                 transfer = self._transfer(batch, features, predicted)
             else:
