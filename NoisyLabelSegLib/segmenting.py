@@ -141,7 +141,8 @@ def _kept(
     """What is inside of each mask without small objects, which are counted in a note; what the border cuts is told."""
     for mask, values, name in zip(masks, inside, names, strict=True):
         larger, removed = method.without_small_objects(values, least_voxels)
-        if (binary_dilation(larger) & mask.values & ~values).any():
+        outside = mask.values & ~values
+        if outside.any() and (binary_dilation(larger) & outside).any():
             notes.append(
                 f"What was found of '{name}' goes on beyond the region of interest and was cut there: enlarge the "
                 "region to have all of it."

@@ -26,7 +26,7 @@ from training.data.cases import Case, DataSet, Split
 from training.data.channels import read_channels
 from training.data.masks import coarse_labels, expert_labels
 from training.evaluate import Row, paired, summary
-from training.prediction import Labels, as_segmentation, cut, labels_of, placed, segmented, window_about
+from training.prediction import as_segmentation, cut, labels_of, placed, segmented, window_about
 from training.reliability import write_reliability
 
 REGIONS: tuple[RegionName, ...] = ("foreground", "union", "predicted", "all")
@@ -83,7 +83,9 @@ def measure(name: str, model: Model, dataset: DataSet, split: Split, way: Way | 
         crop, *others = (cut(whole, box) for whole in (image, *channels))
         result = segmented(crop, model, others)
         labels = placed(labels_of(result.stages[-1]), box, image)
-        labels = _of_one_object(labels, result.slice_axis) if way.one_object else labels
+        if way.one_object:
+            border = slices_border(Grid.of(image).whole_box(), labels.shape, result.slice_axis)
+            labels = labels * one_object(labels > 0, border)[0]
         probabilities = placed(class_probabilities(result), box, image)
         probabilities[0] += placed(np.zeros_like(probabilities[0][box]), box, image, 1)  # background beyond the window
         for value, label in dataset.labels.items():
@@ -92,11 +94,6 @@ def measure(name: str, model: Model, dataset: DataSet, split: Split, way: Way | 
         for region in REGIONS:
             counts[region].append(counts_of(probabilities, expert, region))
     return Measured(name, rows, counts)
-
-
-def _of_one_object(labels: Labels, slice_axis: int) -> Labels:
-    whole = tuple(slice(0, size) for size in labels.shape)
-    return labels * one_object(labels > 0, slices_border(whole, labels.shape, slice_axis))[0]
 
 
 def _window(case: Case, image: sitk.Image, model: Model) -> Box:
