@@ -55,6 +55,7 @@ set(LIBRARY_SCRIPTS
   NoisyLabelSegLib/networks/affinity_umamba.py
   NoisyLabelSegLib/networks/attention_unet.py
   NoisyLabelSegLib/networks/dynamic_unet.py
+  NoisyLabelSegLib/networks/level_encoder.py
   NoisyLabelSegLib/networks/mamba.py
   NoisyLabelSegLib/networks/nnunet.py
   NoisyLabelSegLib/networks/plain_conv_unet.py

@@ -9,16 +9,15 @@ each slice by itself, kernels 1 x 3 x 3, a third of the work where maps are larg
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from monai.networks.blocks.dynunet_block import UnetOutBlock, UnetResBlock
 from monai.networks.blocks.unetr_block import UnetrUpBlock
 from torch import Tensor, nn
 
-from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.networks.affinity_umamba import ACTIVATION
-from NoisyLabelSegLib.networks.vm_unet import Stride, strides_of
+from NoisyLabelSegLib.networks.level_encoder import LevelEncoder, Stride
+from NoisyLabelSegLib.networks.vm_unet import strides_of
 
 
 class ResUNet3D(nn.Module):
@@ -64,7 +63,7 @@ class ResUNet3D(nn.Module):
         return logits
 
 
-class _Encoder(nn.Module):
+class _Encoder(LevelEncoder):
     def __init__(
         self,
         in_channels: int,
@@ -73,26 +72,13 @@ class _Encoder(nn.Module):
         kernels: Sequence[Stride],
         norm: tuple[str, dict[str, bool]],
     ) -> None:
-        super().__init__()
         dimensions, channels = len(strides[0]), [in_channels, *features]
-        self.multiples = [math.prod(axis) for axis in zip(*strides, strict=True)]
         pooling = nn.MaxPool2d if dimensions == 2 else nn.MaxPool3d
-        self.levels = nn.ModuleList(
+        levels = (
             nn.Sequential(
                 pooling(stride) if level else nn.Identity(),
                 UnetResBlock(dimensions, channels[level], channels[level + 1], kernel, 1, norm, ACTIVATION),
             )
             for level, (stride, kernel) in enumerate(zip(strides, kernels, strict=True))
         )
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        if any(size % multiple for size, multiple in zip(x.shape[2:], self.multiples, strict=True)):
-            raise InputError(
-                f"The network takes images whose sizes are multiples of {self.multiples} voxels, not "
-                f"{list(x.shape[2:])}: set preprocessing.multiple to {max(self.multiples)}, or such a window."
-            )
-        features = []
-        for level in self.levels:
-            x = level(x)
-            features.append(x)
-        return features
+        super().__init__(levels, strides)

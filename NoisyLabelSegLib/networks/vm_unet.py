@@ -8,12 +8,11 @@ away, and what fuses or teaches features cannot compare them.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from NoisyLabelSegLib.errors import InputError
+from NoisyLabelSegLib.networks.level_encoder import LevelEncoder, Stride
 from NoisyLabelSegLib.networks.vss import (
     ChannelNorm,
     PatchMerging,
@@ -22,8 +21,6 @@ from NoisyLabelSegLib.networks.vss import (
     patch_expanding,
     pointwise,
 )
-
-Stride = tuple[int, ...]
 
 
 class VMUNet(nn.Module):
@@ -62,10 +59,8 @@ class VMUNet(nn.Module):
         return logits
 
 
-class VMEncoder(nn.Module):
-    """Maps ``BCHW[D]`` to the features of every level, the first level first.
-
-    ``levels[n]`` alone maps the features of level n - 1, or the image, to those of level n.
+class VMEncoder(LevelEncoder):
+    """VM-UNet's.
 
     Args:
         in_channels, features, blocks, state: see `VMUNet`.
@@ -75,31 +70,13 @@ class VMEncoder(nn.Module):
     def __init__(
         self, in_channels: int, features: Sequence[int], blocks: Sequence[int], strides: Sequence[Stride], state: int
     ) -> None:
-        super().__init__()
-        self.multiples = [math.prod(axis) for axis in zip(*strides, strict=True)]
         first = nn.Sequential(*patch_embedding(in_channels, features[0], strides[0]))
         merging = [PatchMerging(features[n - 1], features[n], strides[n]) for n in range(1, len(features))]
-        self.levels = nn.ModuleList(
+        levels = (
             nn.Sequential(enter, *_blocks(len(strides[0]), width, count, state), ChannelNorm(width))
             for enter, width, count in zip([first, *merging], features, blocks, strict=True)
         )
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """All levels' features.
-
-        Raises:
-            InputError: when a spatial size is not a multiple of all strides.
-        """
-        if any(size % multiple for size, multiple in zip(x.shape[2:], self.multiples, strict=True)):
-            raise InputError(
-                f"The network takes images whose sizes are multiples of {self.multiples} voxels, not "
-                f"{list(x.shape[2:])}: set preprocessing.multiple to {max(self.multiples)}, or such a window."
-            )
-        features = []
-        for level in self.levels:
-            x = level(x)
-            features.append(x)
-        return features
+        super().__init__(levels, strides)
 
 
 class VMDecoder(nn.Module):
