@@ -16,10 +16,12 @@ from training.paradigms.dale.confidence import (
     Keep,
     Losses,
     Update,
+    agreement,
     confidence_gradient,
     derivative_of,
     find_confidence,
     forward_mode_works,
+    last_layer_agreement,
     losses_of,
     parameters_of,
     slopes,
@@ -74,6 +76,23 @@ def test_the_gradient_is_that_of_the_differentiated_step(dimensions: int, norm: 
     )
     near = confidence_gradient(parameters, fuzzy, clear, weights, RATE, "difference")
     torch.testing.assert_close(near, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("loss", PIXEL_LOSSES)
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_the_last_layer_s_agreement_is_that_of_its_parameters_alone(dimensions: int, loss: Loss) -> None:
+    network = small_network(dimensions, "batch").eval()
+    fuzzy, clear, _ = two_sets(network, dimensions, loss)
+    own = {name: value for name, value in parameters_of(network).items() if name.startswith("4.")}
+    assert len(own) == 2
+    expected = agreement(own, own, fuzzy, clear)
+    leaves = dict(network.named_parameters())
+    values = fuzzy(leaves), clear(leaves)
+    found = last_layer_agreement(*values, [leaves[name] for name in own])
+    assert expected.abs().max() > 1e-8
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=0)
+    values[0].mean().backward()  # the graph is still there
+    assert all(leaf.grad is not None for leaf in leaves.values())
 
 
 def test_the_gradient_is_the_slope_of_the_clear_loss() -> None:

@@ -19,11 +19,18 @@ from training.__main__ import main
 from training.experiment import differences, parse_experiment, read_experiment
 from training.losses.maps import cross_entropy_map
 from training.paradigms import PARADIGMS
-from training.paradigms.dale.confidence import Confidence, ConfidenceSettings
+from training.paradigms.dale.confidence import (
+    Confidence,
+    ConfidenceSettings,
+    Losses,
+    agreement,
+    losses_of,
+    parameters_of,
+)
 from training.paradigms.dale.paradigm import DALE, DALESettings, Masked, fuzzy_loss
 from training.paradigms.dale.partition import Partition
 from training.paradigms.forgetting import kept
-from training.paradigms.plain import Plain
+from training.paradigms.plain import BatchLoss, Plain
 
 PATCH = "paradigm.partition.patch=8"
 UMAMBA = "network={name: affinity_umamba, arguments: {features: [4, 8], mamba_from: 1, state: 2, pne: [3]}}"
@@ -145,7 +152,7 @@ def example() -> tuple[Tensor, Tensor]:
 
 
 def objective_of(labels: Tensor) -> Any:
-    return lambda network, image: cross_entropy_map(network(image), labels)
+    return lambda network, image: BatchLoss(cross_entropy_map(network(image), labels))
 
 
 def test_both_steps_are_the_paper_s() -> None:
@@ -196,9 +203,9 @@ def test_images_are_masked_if_asked_for() -> None:
     image, labels = example()
     seen: list[Tensor] = []
 
-    def objective(network: nn.Module, given: Tensor) -> Tensor:
+    def objective(network: nn.Module, given: Tensor) -> BatchLoss:
         seen.append(given)
-        return cross_entropy_map(network(given), labels)
+        return BatchLoss(cross_entropy_map(network(given), labels))
 
     plain = DALESettings(partition=Partition(patch=4), alpha=0, confidence=ConfidenceSettings(by="none"))
     choices: tuple[tuple[Masked, bool], ...] = (("losses", True), ("images", False))
@@ -235,7 +242,8 @@ def test_flipped_labels_are_trusted_less() -> None:
 
 
 def test_weights_and_statistics_stay_while_confidence_is_found(tmp_path: Path, tiny_dataset: Path) -> None:
-    recipe = recipe_of(training(tmp_path, tiny_dataset, "paradigm=dale", PATCH))
+    by = "paradigm.confidence.by=gradients"
+    recipe = recipe_of(training(tmp_path, tiny_dataset, "paradigm=dale", PATCH, by))
     recipe.network.train()
     batch = first_batch(recipe)
     before = {name: value.clone() for name, value in recipe.network.state_dict().items()}
@@ -279,7 +287,7 @@ def test_the_fuzzy_loss_is_equation_15_pixel_by_pixel() -> None:
     assert fuzzy_loss(losses, omega, alignment).item() == pytest.approx(literal.mean().item())
 
 
-@pytest.mark.parametrize("by", ["virtual_step", "gradients"])
+@pytest.mark.parametrize("by", ["last_layer", "gradients", "virtual_step"])
 def test_dale_can_be_asked_without_learning(by: Any) -> None:
     """What it is asked is what its step would use; network and optimiser stay."""
     image, labels = example()
@@ -293,6 +301,52 @@ def test_dale_can_be_asked_without_learning(by: Any) -> None:
     assert torch.equal(first.gradient, again.gradient) and first.gradient.abs().max() > 0
     assert all(torch.equal(value, before[name]) for name, value in student.network.state_dict().items())
     assert {int(state["step"]) for state in student.optimizer.state_dict()["state"].values()} == {2}
+
+
+@pytest.mark.parametrize("by", ["last_layer", "gradients", "virtual_step"])
+def test_what_belongs_to_no_pixel_is_learnt_and_tells_nothing_of_labels(by: Any) -> None:
+    image, labels = example()
+    settings = DALESettings(partition=Partition(patch=4), confidence=ConfidenceSettings(by=by))
+    plain, students = objective_of(labels), (Student(), Student())
+
+    def with_rest(network: nn.Module, given: Tensor) -> BatchLoss:
+        return BatchLoss(plain(network, given).pixels, network(given).square().mean())
+
+    gradients = []
+    for objective in (plain, with_rest):
+        dale = DALE(settings, 2)
+        student = Student()
+        masks = settings.partition(image, labels)
+        (after, _), _ = dale._forward(student.network, objective, image)
+        gradients.append(dale._confidence(student, objective, image, masks, after, Fabric()).gradient)
+    assert gradients[0].abs().max() > 0
+    torch.testing.assert_close(*gradients)
+    for student, objective in zip(students, (plain, with_rest), strict=True):
+        torch.manual_seed(0)
+        DALE(settings, 2).step(student, objective, image, {"expert": labels}, 0, Fabric())
+    assert not torch.equal(*(student.network.get_parameter("head.bias") for student in students))
+
+
+@pytest.mark.parametrize("masked", ["losses", "images"])
+@pytest.mark.parametrize(("alpha", "last"), [(0, True), (0.05, True), (0.05, False)])
+def test_a_step_by_the_last_layer_weighs_as_the_definition(alpha: float, last: bool, masked: Masked) -> None:
+    """Omega of the fuzzy step against `agreement`, of the head's parameters alone or of all."""
+    image, labels = example()
+    by: Any = "last_layer" if last else "gradients"
+    confidence, partition = ConfidenceSettings(by=by), Partition(patch=4)
+    settings = DALESettings(partition=partition, confidence=confidence, alpha=alpha, masks=masked)
+    student, objective, dale = Student(), objective_of(labels), DALE(settings, 2)
+    masks = settings.partition(image, labels)
+    (after, _), _ = dale._forward(student.network, objective, dale._seen(image, masks.fuzzy))
+    found = dale._confidence(student, objective, image, masks, after, Fabric()).gradient
+    parameters = {n: p for n, p in parameters_of(student.network).items() if n.startswith("head") or not last}
+
+    def weighed(mask: Tensor) -> Losses:
+        return losses_of(student.network, lambda net: mask * objective(net, dale._seen(image, mask)).pixels)
+
+    fuzzy, clear = (weighed(mask) for mask in masks)
+    expected = agreement(parameters, parameters, fuzzy, clear)
+    torch.testing.assert_close(found, expected / expected.square().mean().sqrt(), rtol=1e-4, atol=1e-5)
 
 
 def test_dale_that_trusts_all_labels_alike_is_not_asked() -> None:

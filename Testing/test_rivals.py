@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from training.paradigms.co_teaching import CoTeaching, CoTeachingSettings
 from training.paradigms.dale.partition import Partition
 from training.paradigms.forgetting import Forgetting, kept
 from training.paradigms.meta_weight_net import MetaWeightNet, MetaWeightNetSettings, Weigher
-from training.paradigms.plain import Companion, Learner
+from training.paradigms.plain import BatchLoss, Companion, Learner, Objective
 from training.trainings import Training
 
 PATCH = "paradigm.partition.patch=8"
@@ -52,8 +51,8 @@ def example(flipped: float = 0) -> tuple[Tensor, dict[str, Tensor], Tensor]:
     return image, {"expert": labels ^ wrong, "verified": torch.tensor([True, True, False, False])}, wrong
 
 
-def objective_of(batch: dict[str, Tensor]) -> Callable[[nn.Module, Tensor], Tensor]:
-    return lambda network, image: cross_entropy_map(network(image), batch["expert"])
+def objective_of(batch: dict[str, Tensor]) -> Objective:
+    return lambda network, image: BatchLoss(cross_entropy_map(network(image), batch["expert"]))
 
 
 def taught_by(peer: Learner, **settings: Any) -> CoTeaching:

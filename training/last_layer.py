@@ -36,6 +36,17 @@ class LastLayer:
         for layer in layers:
             layer.register_forward_pre_hook(self._keep)
 
+    def parameters(self) -> list[nn.Parameter]:
+        """The trained ones of the convolution that the last watched pass came through last.
+
+        Raises:
+            InputError: it has none, or no pass was watched.
+        """
+        found = [] if self._layer is None else [one for one in self._layer.parameters() if one.requires_grad]
+        if not found:
+            raise InputError("The network's last convolution is not trained: set paradigm.confidence.by to gradients.")
+        return found
+
     @contextmanager
     def watched(self) -> Iterator[list[Tensor]]:
         """Watch the passes within; the list holds the last one's features ``BCHW[D]`` at the end."""

@@ -68,9 +68,9 @@ class CoTeaching(Paradigm):
         assert self.peer is not None, "prepare was not called"
         ours, theirs = objective(learner.network, image), objective(self.peer.network, image)
         forget = self.settings.share(epoch)
-        by_us, by_them = (kept(losses.detach(), batch["expert"], forget) for losses in (ours, theirs))
+        by_us, by_them = (kept(losses.pixels.detach(), batch["expert"], forget) for losses in (ours, theirs))
         return {
-            "loss": descend(learner, ours[by_them].mean(), fabric),
-            "peer": descend(self.peer, theirs[by_us].mean(), fabric),
+            "loss": descend(learner, ours.pixels[by_them].mean() + ours.rest, fabric),
+            "peer": descend(self.peer, theirs.pixels[by_us].mean() + theirs.rest, fabric),
             "agreed": (by_us == by_them).float().mean(),
         }

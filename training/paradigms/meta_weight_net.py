@@ -118,7 +118,7 @@ class MetaWeightNet(Paradigm):
         fabric: Fabric,
     ) -> dict[str, Tensor]:
         meta = self._meta(image, batch)
-        losses = objective(learner.network, image)
+        losses, rest = objective(learner.network, image)
         if anywhere(meta, fabric):
             weights = self.weigher.network(losses.detach())
             gradient = self._gradient(learner, objective, image, meta, weights.detach(), fabric)
@@ -126,7 +126,7 @@ class MetaWeightNet(Paradigm):
         with torch.no_grad():
             weights = self.weigher.network(losses.detach())
         return {
-            "loss": descend(learner, ((meta + (1 - meta) * weights) * losses).mean(), fabric),
+            "loss": descend(learner, ((meta + (1 - meta) * weights) * losses).mean() + rest, fabric),
             "weight": weights.mean(),
             "spread": weights.std(),
         }
@@ -151,8 +151,8 @@ class MetaWeightNet(Paradigm):
         network = unwrapped(learner.network)
         parameters, rate = parameters_of(network), learner.optimizer.param_groups[0]["lr"]
         with fabric.autocast():
-            of_rest = losses_of(network, lambda net: (1 - meta) * objective(net, image))
-            of_meta = losses_of(network, lambda net: meta * objective(net, image))
+            of_rest = losses_of(network, lambda net: (1 - meta) * objective(net, image).pixels)
+            of_meta = losses_of(network, lambda net: meta * objective(net, image).pixels)
             self.derivative = self.derivative or derivative_of(of_rest, parameters)
             derivative = self.derivative or "difference"  # of which no operator is afraid
             return confidence_gradient(parameters, of_rest, of_meta, weights, rate, derivative)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -13,9 +13,21 @@ from torch.optim import Optimizer
 if TYPE_CHECKING:
     from training.recipes.parts import Parts
 
-Objective = Callable[[nn.Module, Tensor], Tensor]
-"""Maps a network and its input ``BCHW[D]`` to the loss of each pixel, ``BHW[D]``; its mean is the recipe's loss. Terms
-that belong to no pixel are added to every one's."""
+
+class BatchLoss(NamedTuple):
+    """What a batch loses.
+
+    Attributes:
+        pixels: each pixel's own loss, ``BHW[D]``, which a paradigm may weigh.
+        rest: terms that belong to no pixel, a number, which none may.
+    """
+
+    pixels: Tensor
+    rest: Tensor | float = 0.0
+
+
+Objective = Callable[[nn.Module, Tensor], BatchLoss]
+"""Maps a network and its input ``BCHW[D]`` to what a batch loses; a recipe's loss is the pixels' mean plus the rest."""
 
 
 class Learner(Protocol):
@@ -100,7 +112,8 @@ class Plain(Paradigm):
         epoch: int,
         fabric: Fabric,
     ) -> dict[str, Tensor]:
-        return {"loss": descend(learner, objective(learner.network, image).mean(), fabric)}
+        losses, rest = objective(learner.network, image)
+        return {"loss": descend(learner, losses.mean() + rest, fabric)}
 
 
 def anywhere(mask: Tensor, fabric: Fabric) -> bool:

@@ -38,6 +38,6 @@ class SmallLoss(Paradigm):
         epoch: int,
         fabric: Fabric,
     ) -> dict[str, Tensor]:
-        losses = objective(learner.network, image)
+        losses, rest = objective(learner.network, image)
         easy = kept(losses.detach(), batch["expert"], self.settings.share(epoch))
-        return {"loss": descend(learner, losses[easy].mean(), fabric)}
+        return {"loss": descend(learner, losses[easy].mean() + rest, fabric)}

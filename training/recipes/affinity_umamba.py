@@ -19,6 +19,7 @@ from NoisyLabelSegLib.methods.affinity_umamba import Conflict, Fallback, Relabel
 from NoisyLabelSegLib.ops.neighbourhood import neighbour_counts
 from training.losses.affinity import LARGEST_MARGIN, Margin, affinity_loss, margin_loss
 from training.losses.maps import dice_cross_entropy_map
+from training.paradigms.plain import BatchLoss
 from training.recipes.image_alone import ImageAlone
 from training.recipes.parts import Parts
 
@@ -61,7 +62,7 @@ class AffinityUMamba(ImageAlone):
 
 
 class Equation9:
-    """(9) of a batch, as an `Objective`: margin and affinity losses belong to no pixel.
+    """(9) of a batch, as an `Objective`; its margin and affinity losses belong to no pixel.
 
     Attributes:
         figures: of its first pass.
@@ -72,22 +73,22 @@ class Equation9:
         self.figures: dict[str, Tensor] = {}
         self._refined: Relabelled | None = None
 
-    def __call__(self, network: nn.Module, image: Tensor) -> Tensor:
+    def __call__(self, network: nn.Module, image: Tensor) -> BatchLoss:
         settings, classes = self.recipe.settings, self.recipe.parts.classes
         outputs = [branches_of(logits, classes) for logits in network(image, levels=True)]
         am, cnn = outputs[0]
-        losses, figures = supervision(outputs, self.given), {}
+        losses, rest, figures = supervision(outputs, self.given), torch.zeros((), device=am.device), {}
         if settings.margin:
             figures["margin"] = margin_loss(am, settings.margin_kind, settings.largest_margin)
-            losses = losses + settings.margin * figures["margin"]
+            rest = rest + settings.margin * figures["margin"]
         if settings.refined or settings.affinity:
             refined = self._relabelled(am, cnn)
             figures["affinity"] = affinity_loss(am, refined.labels)
             losses = losses + settings.refined * supervision(outputs[:1], refined.labels)
-            losses = losses + settings.affinity * figures["affinity"]
+            rest = rest + settings.affinity * figures["affinity"]
             figures |= relabelling(refined, self.given, classes)
         self.figures = self.figures or {name: value.detach() for name, value in figures.items()}
-        return losses
+        return BatchLoss(losses, rest)
 
     def _relabelled(self, am: Tensor, cnn: Tensor) -> Relabelled:
         """LALR's labels, of the first pass: what a batch teaches does not change while it is taught."""

@@ -37,6 +37,7 @@ from NoisyLabelSegLib.networks.weak_to_strong import WeakToStrong, weak_only
 from training.data.windows import Windows
 from training.losses.knowledge_transfer import Schedule, degraded_targets, falling, transfer_loss
 from training.losses.maps import dice_cross_entropy_map
+from training.paradigms.plain import BatchLoss
 from training.recipes.image_alone import NO_MASK, ImageAlone
 from training.recipes.parts import Parts
 from training.recipes.step_heads import StepHeads
@@ -149,12 +150,12 @@ class PKT(ImageAlone):
     def step(self, batch: Mapping[str, Tensor], epoch: int, fabric: Fabric) -> dict[str, Tensor]:
         figures: dict[str, Tensor] = {}
 
-        def objective(network: nn.Module, image: Tensor) -> Tensor:
+        def objective(network: nn.Module, image: Tensor) -> BatchLoss:
             logits, features, predicted = network(image, levels=True)
             losses = dice_cross_entropy_map(logits, batch["expert"])
             figures.setdefault("segmentation", losses.detach().mean())
             if self.settings.transfer == "none":
-                return losses
+                return BatchLoss(losses)
             if "paired" in batch and batch["paired"].any():
                 transfer = self._transfer(batch, features, predicted)
             else:
@@ -162,7 +163,7 @@ class PKT(ImageAlone):
                 transfer = [0 * one.sum() for one in predicted]
             for level, value in zip(self.settings.levels, transfer, strict=True):
                 figures.setdefault(f"level{level}", value.detach())
-            return losses + self.settings.weight * torch.stack(transfer).sum()
+            return BatchLoss(losses, self.settings.weight * torch.stack(transfer).sum())
 
         return {**self.paradigm.step(self, objective, batch["image"], batch, epoch, fabric), **figures}
 

@@ -19,6 +19,7 @@ from NoisyLabelSegLib.errors import InputError
 from NoisyLabelSegLib.methods.rerenet import Update, check_stages, input_channels, network_input, refine
 from training.data.windows import Starts, Windows
 from training.losses.discrepancy import DiscrepancyLoss
+from training.paradigms.plain import BatchLoss
 from training.recipes.parts import Parts, validation_dice
 from training.wrapping import unwrapped
 
@@ -96,13 +97,15 @@ class Stage:
         self.recipe, self.batch, self.previous, self.epoch, self.number = recipe, batch, previous, epoch, number
         self._found: Tensor | None = None
 
-    def __call__(self, network: nn.Module, image: Tensor) -> Tensor:
+    def __call__(self, network: nn.Module, image: Tensor) -> BatchLoss:
         settings = self.recipe.settings
         given = self.batch["start"] if settings.memory else None
         logits: Tensor = network(network_input(image, self.previous, given, self.recipe.parts.classes))
         if network is self.recipe.network and image is self.batch["image"]:
             self._found = logits.detach().argmax(dim=1)
-        return settings.loss(logits, self.previous, self.batch["expert"], self.epoch, self.number, settings.stages)
+        return BatchLoss(
+            settings.loss(logits, self.previous, self.batch["expert"], self.epoch, self.number, settings.stages)
+        )
 
     @torch.no_grad()
     def labels(self) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from NoisyLabelSegLib.inference.preprocessing import Intensity
 from training.losses.maps import PIXEL_LOSSES, Loss
+from training.paradigms.plain import BatchLoss
 from training.recipes.image_alone import ImageAlone
 from training.recipes.parts import Parts
 
@@ -29,7 +30,7 @@ class Supervised(ImageAlone):
         self.loss = PIXEL_LOSSES[settings.loss]
 
     def step(self, batch: Mapping[str, Tensor], epoch: int, fabric: Fabric) -> dict[str, Tensor]:
-        def losses(network: nn.Module, image: Tensor) -> Tensor:
-            return self.loss(network(image), batch["expert"])
+        def losses(network: nn.Module, image: Tensor) -> BatchLoss:
+            return BatchLoss(self.loss(network(image), batch["expert"]))
 
         return self.paradigm.step(self, losses, self.seen(batch), batch, epoch, fabric)

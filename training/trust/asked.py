@@ -94,7 +94,7 @@ class Asked(Paradigm):
         fabric: Fabric,
     ) -> dict[str, Tensor]:
         with torch.no_grad(), fabric.autocast():
-            losses = objective(learner.network, image)
+            losses, _ = objective(learner.network, image)
         found = self.dale.trust(learner, objective, image, batch["expert"], fabric)
         self.found.append(torch.stack([found.weights, found.gradient, losses, torch.ones_like(losses)], dim=1).cpu())
         return {"loss": torch.zeros(())}

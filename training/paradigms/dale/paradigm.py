@@ -36,12 +36,14 @@ from training.paradigms.dale.confidence import (
     Derivative,
     Keep,
     derivative_of,
+    descended,
     find_confidence,
+    last_layer_agreement,
     losses_of,
     parameters_of,
 )
 from training.paradigms.dale.partition import Masks, Partition
-from training.paradigms.plain import Learner, Objective, Paradigm, anywhere, descend
+from training.paradigms.plain import BatchLoss, Learner, Objective, Paradigm, anywhere, descend
 from training.wrapping import unwrapped
 
 FUZZY_FIGURES = ("fuzzy", "apart", "distrusted")
@@ -95,7 +97,7 @@ class DALE(Paradigm):
         labels = batch["expert"]
         masks = self.settings.partition(image, labels)
         before, aim = self._forward(learner.network, objective, self._seen(image, masks.clear))
-        clear_loss = descend(learner, (masks.clear * before).mean(), fabric)
+        clear_loss = descend(learner, (masks.clear * before.pixels).mean() + before.rest, fabric)
         figures = {"clear": clear_loss, **{name: torch.zeros_like(clear_loss) for name in FUZZY_FIGURES}}
         if anywhere(masks.fuzzy, fabric):
             figures |= self._fuzzy_step(learner, objective, image, labels, masks, aim, fabric)
@@ -113,9 +115,9 @@ class DALE(Paradigm):
     ) -> dict[str, Tensor]:
         """The second step of the optimiser, (2); ``aim`` are the clear set's features."""
         after, features = self._forward(learner.network, objective, self._seen(image, masks.fuzzy))
-        trust = self._confidence(learner, objective, image, masks, fabric)
+        trust = self._confidence(learner, objective, image, masks, after.pixels, fabric)
         apart = self._apart(features, aim, masks, trust, labels)
-        loss = fuzzy_loss(masks.fuzzy * after, trust.weights, apart, self.settings.alpha)
+        loss = fuzzy_loss(masks.fuzzy * after.pixels, trust.weights, apart, self.settings.alpha) + after.rest
         there = masks.fuzzy > 0
         distrusted = there & ~trust.kept(self.settings.keep)
         return {
@@ -127,7 +129,9 @@ class DALE(Paradigm):
     def trust(
         self, learner: Learner, objective: Objective, image: Tensor, labels: Tensor, fabric: Fabric
     ) -> Confidence:
-        """How far each label of a batch is trusted once its clear regions were learnt, which is undone.
+        """How far each label of a batch, be it fuzzy or clear, is trusted once the clear regions were learnt.
+
+        Nothing stays learnt.
 
         Raises:
             InputError: every label is trusted alike.
@@ -137,18 +141,29 @@ class DALE(Paradigm):
         masks = self.settings.partition(image, labels)
         with _unlearnt(learner):
             with fabric.autocast():  # the network may not be wrapped
-                losses = objective(learner.network, self._seen(image, masks.clear))
-            descend(learner, (masks.clear * losses).mean(), fabric)
-            return self._confidence(learner, objective, image, masks, fabric)
+                losses, rest = objective(learner.network, self._seen(image, masks.clear))
+            descend(learner, (masks.clear * losses).mean() + rest, fabric)
+            every = masks._replace(fuzzy=torch.ones_like(masks.fuzzy))
+            with fabric.autocast():
+                (after, _), _ = self._forward(learner.network, objective, self._seen(image, every.fuzzy))
+            return self._confidence(learner, objective, image, every, after, fabric)
 
     def _confidence(
-        self, learner: Learner, objective: Objective, image: Tensor, masks: Masks, fabric: Fabric
+        self, learner: Learner, objective: Objective, image: Tensor, masks: Masks, after: Tensor, fabric: Fabric
     ) -> Confidence:
-        """How far each label of the fuzzy set is trusted, (8) to (11), at the learner's present weights."""
+        """How far each label of the fuzzy set is trusted, (8) to (11), at the learner's present weights.
+
+        Args:
+            after: the fuzzy set's losses there, with their graph.
+        """
         start = torch.ones_like(masks.fuzzy)
         if self.settings.confidence.by == "none":
             return Confidence(start, -start if self.settings.keep == "negative" else start)
         network = unwrapped(learner.network)
+        if self.settings.confidence.by == "last_layer":
+            with fabric.autocast():
+                gradient = self._last_layer_agreement(network, objective, image, masks, after)
+            return descended(start, lambda _: gradient, self.settings.confidence)
         parameters, rate = parameters_of(network), learner.optimizer.param_groups[0]["lr"]
         fuzzy, clear = (_weighted(objective, self._seen(image, mask), mask) for mask in masks)
         with fabric.autocast():
@@ -157,13 +172,25 @@ class DALE(Paradigm):
             derivative = self.derivative or "difference"  # of which no operator is afraid
             return find_confidence(parameters, of_fuzzy, of_clear, start, rate, self.settings.confidence, derivative)
 
+    def _last_layer_agreement(
+        self, network: nn.Module, objective: Objective, image: Tensor, masks: Masks, after: Tensor
+    ) -> Tensor:
+        assert self.last is not None, "the pass was not watched"
+        layer, every = self.last.parameters(), dict(network.named_parameters())
+        if self.settings.masks == "images":
+            fuzzy, clear = (losses_of(network, _weighted(objective, self._seen(image, m), m))(every) for m in masks)
+            return last_layer_agreement(fuzzy, clear, layer)
+        if torch.is_autocast_enabled(image.device.type):  # then Fabric refuses gradients of passes of its own
+            after = losses_of(network, lambda net: objective(net, image).pixels)(every)
+        return last_layer_agreement(masks.fuzzy * after, masks.clear * after, layer)
+
     def _seen(self, image: Tensor, mask: Tensor) -> Tensor:
         """What a set sees of an image."""
         return image * mask[:, None].to(image) if self.settings.masks == "images" else image
 
-    def _forward(self, network: nn.Module, objective: Objective, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Losses, and the features that they come from where L_W asks for them."""
-        if not self.settings.alpha:
+    def _forward(self, network: nn.Module, objective: Objective, image: Tensor) -> tuple[BatchLoss, Tensor | None]:
+        """Losses, and the features that they come from where L_W or omega asks for the last layer."""
+        if not self.settings.alpha and self.settings.confidence.by != "last_layer":
             return objective(network, image), None
         self.last = self.last or LastLayer(network, self.classes)
         with self.last.watched() as features:
@@ -174,7 +201,7 @@ class DALE(Paradigm):
         self, fuzzy: Tensor | None, clear: Tensor | None, masks: Masks, trust: Confidence, labels: Tensor
     ) -> Tensor:
         """L_W, (14), of the fuzzy set's features without what is taken for noise, (12)."""
-        if fuzzy is None or clear is None:
+        if fuzzy is None or clear is None or not self.settings.alpha:
             return torch.zeros((), device=labels.device)
         kept = masks.fuzzy * trust.kept(self.settings.keep)
         size = fuzzy.shape[2:]
@@ -183,7 +210,7 @@ class DALE(Paradigm):
 
 
 def _weighted(objective: Objective, image: Tensor, mask: Tensor) -> Set:
-    return lambda network: mask * objective(network, image)
+    return lambda network: mask * objective(network, image).pixels
 
 
 @contextmanager
