@@ -23,9 +23,9 @@ CHOICES = {
     "co_teaching": "co_teaching",
     "meta_weight_net": "meta_weight_net",
     "dale, no search, without L_W": "{name: dale, alpha: 0, confidence: {by: none}}",
-    "dale, gradients, without L_W": "{name: dale, alpha: 0, confidence: {by: gradients}}",
+    "dale, without L_W": "{name: dale, alpha: 0}",
+    "dale": "dale",
     "dale, gradients": "{name: dale, confidence: {by: gradients}}",
-    "dale, virtual_step, without L_W": "{name: dale, alpha: 0, confidence: {by: virtual_step}}",
     "dale, virtual_step": "{name: dale, confidence: {by: virtual_step}}",
 }
 REPEATS = 3
