@@ -20,10 +20,13 @@ from NoisyLabelSegLib.uncertainty_outputs import COLUMNS
 from training.__main__ import main
 from training.checkpoints import Run
 from training.data.cases import Case, read_dataset
+from training.data.masks import expert_labels
 from training.data.tiles import Tiles
 from training.recipes.image_alone import NO_MASK
+from training.suspicion import against_planted, aurocs
 from training.trainings import Training
 from training.trust.asked import trust_of
+from training.trust.readings import READINGS
 from training.trust.review import distrust
 
 EXPERIMENT: dict[str, Any] = {
@@ -150,6 +153,32 @@ def test_the_same_seed_finds_the_same_and_the_run_stays(desk: Desk) -> None:
     assert [one.case.id for one in first] == [case.id for case in run.parts.dataset.part("train")[:2]]
     omega = sitk.GetArrayFromImage(first[0].omega)
     assert omega.min() < 0.9 and omega.max() > 1
+
+
+def test_readings_of_omega_are_measured_at_the_same_weights(desk: Desk) -> None:
+    written = desk.folder / "readings.json"
+    assert desk("readings", "--passes", "2", "--limit", "3", "-o", str(written)) == 0
+    figures = json.loads(written.read_text(encoding="utf-8"))
+    assert list(figures) == [*READINGS, "loss"]
+    found = [
+        against_planted(
+            one.case,
+            sitk.GetArrayFromImage(expert_labels(one.case, one.omega)),
+            1 - sitk.GetArrayFromImage(one.omega),
+        )
+        for one in trust_of(desk.read(), passes=2, limit=3)
+    ]
+    assert figures["last layer"] == pytest.approx(aurocs(found))
+    assert len({values["auroc"] for values in figures.values()}) == len(figures)
+
+
+def test_readings_without_planted_noise_are_refused(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk, clean = Desk(tmp_path, data, engine=engine(epochs=1, validate_every=1)), ("--set", "data=tiny")
+    assert desk("train", *clean) == 0
+    assert desk("readings", *clean) == 2
+    assert "has planted noise" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

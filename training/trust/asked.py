@@ -13,7 +13,7 @@ overlap.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import count, islice
 from typing import Any
 
@@ -32,6 +32,7 @@ from training.data.cases import Case, Split
 from training.data.drawings import Strategy
 from training.data.tiles import Tiles
 from training.data.windows import EpochSampler, Starts, Windows
+from training.paradigms.dale.confidence import ConfidenceSettings
 from training.paradigms.dale.paradigm import DALE
 from training.paradigms.plain import Learner, Objective, Paradigm
 from training.recipes.parts import Parts
@@ -75,13 +76,13 @@ class TiledParts(Parts):
 
 
 class Asked(Paradigm):
-    """A paradigm that keeps what DALE thinks of each batch, and teaches nothing.
+    """A paradigm that keeps what DALE, in one or several readings, thinks of each batch, and teaches nothing.
 
-    Kept are omega, its gradient, the loss, and 1 of each pixel, ``B4HW[D]``.
+    Kept are each one's omega and its gradient, the loss, and 1 of each pixel, ``BCHW[D]``.
     """
 
-    def __init__(self, dale: DALE) -> None:
-        self.dale = dale
+    def __init__(self, *readings: DALE) -> None:
+        self.readings = readings
         self.found: list[Tensor] = []
 
     def step(
@@ -95,8 +96,9 @@ class Asked(Paradigm):
     ) -> dict[str, Tensor]:
         with torch.no_grad(), fabric.autocast():
             losses, _ = objective(learner.network, image)
-        found = self.dale.trust(learner, objective, image, batch["expert"], fabric)
-        self.found.append(torch.stack([found.weights, found.gradient, losses, torch.ones_like(losses)], dim=1).cpu())
+        found = [dale.trust(learner, objective, image, batch["expert"], fabric) for dale in self.readings]
+        maps = [one for confidence in found for one in confidence]
+        self.found.append(torch.stack([*maps, losses, torch.ones_like(losses)], dim=1).cpu())
         return {"loss": torch.zeros(())}
 
 
@@ -113,14 +115,36 @@ def trust_of(run: Run, split: Split = "train", passes: int = 5, limit: int = 0, 
     Raises:
         InputError: the run was trained otherwise, or there are no cases or passes.
     """
+    for case, maps in maps_of(run, split, passes, limit, steps):
+        yield Trust(case, *maps)
+
+
+def maps_of(
+    run: Run,
+    split: Split = "train",
+    passes: int = 5,
+    limit: int = 0,
+    steps: int = 30,
+    readings: Sequence[ConfidenceSettings] = (),
+) -> Iterator[tuple[Case, list[sitk.Image]]]:
+    """As `trust_of`, in other readings of omega.
+
+    Args:
+        run, split, passes, limit, steps: see `trust_of`.
+        readings: how omega is found, each time at the same weights and of the same batches; none: as in the run.
+
+    Yields:
+        A case, each reading's omega and gradient, and the loss.
+    """
     if passes < 1:
         raise InputError("Labels are looked at in at least one pass: set --passes to 1 or more.")
-    recipe = _recipe(run, split, limit, steps)
+    recipe = _recipe(run, split, limit, steps, readings)
     tiles: Tiles = recipe.training_data()
     if not len(tiles):
         raise InputError(f"The {split} part of '{run.parts.dataset.name}' is empty: choose another.")
-    # Omega, gradient, loss and how many windows saw the voxel, of each crop.
-    sums = [np.zeros((4, *crop.expert.shape), np.float32) for crop in tiles.crops]
+    # Of each crop each reading's omega and gradient, the loss, and how many windows saw the voxel.
+    outside = (*(1, 0) * len(recipe.paradigm.readings), 0)
+    sums = [np.zeros((len(outside) + 1, *crop.expert.shape), np.float32) for crop in tiles.crops]
     for number in track(range(passes), description="passes"):
         for indices, maps in _batches(run, recipe, tiles, number):
             for index, values in zip(indices, maps.numpy(), strict=True):
@@ -128,11 +152,10 @@ def trust_of(run: Run, split: Split = "train", passes: int = 5, limit: int = 0, 
                 inside: tuple[Any, ...] = (slice(None), *place)
                 sums[case][inside] += values.reshape(sums[case][inside].shape)
     for number, (case, (*values, seen)) in enumerate(zip(recipe.parts.cases(split), sums, strict=True)):
-        images = (tiles.restore(number, one / seen, outside) for one, outside in zip(values, (1, 0, 0), strict=True))
-        yield Trust(case, *images)
+        yield case, [tiles.restore(number, one / seen, far) for one, far in zip(values, outside, strict=True)]
 
 
-def _recipe(run: Run, split: Split, limit: int, steps: int) -> Any:
+def _recipe(run: Run, split: Split, limit: int, steps: int, readings: Sequence[ConfidenceSettings]) -> Any:
     """The recipe with its weights, whose steps ask DALE and nothing else."""
     if isinstance(run.experiment.settings, ReReNetSettings):
         raise InputError("ReReNet starts from a first mask and suggests no labels by itself: ask another recipe.")
@@ -141,7 +164,8 @@ def _recipe(run: Run, split: Split, limit: int, steps: int) -> Any:
     if not isinstance(dale := getattr(recipe, "paradigm", None), DALE):
         raise InputError("Only what was trained with 'paradigm: dale' weighs its labels: train with it.")
     recipe.network.load_state_dict(_after(run, steps) if steps else trained_state(run))
-    recipe.paradigm = Asked(dale)
+    settings = [replace(dale.settings, confidence=reading) for reading in readings] or [dale.settings]
+    recipe.paradigm = Asked(*(DALE(one, dale.classes) for one in settings))
     return recipe
 
 
