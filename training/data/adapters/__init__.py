@@ -21,6 +21,7 @@ from training.data.adapters import (
     ph2,
     polyps,
     segments,
+    synapse,
 )
 from training.data.cases import DataSet
 
@@ -37,6 +38,7 @@ ADAPTERS: dict[str, Callable[[Path, Path], DataSet]] = {
     "isic2016": isic2016.adapt,
     "mosmed": mosmed.adapt,
     "polyps": polyps.adapt,
+    "synapse": synapse.adapt,
     "nnunet": nnunet.adapt,
     "msd": nnunet.adapt,
     "segments": segments.adapt,
