@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-
 from conftest import MakeImage
+
 from training.__main__ import main
 from training.data.cases import read_dataset
 
