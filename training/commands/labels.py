@@ -27,7 +27,7 @@ def add_commands(commands: Commands) -> None:
             "--passes", type=int, default=5, help="how often each label is asked about, in other batches (5)"
         )
         parser.add_argument(
-            "--steps", type=count, default=30, help="of a short training before it is asked; 0: as trained (30)"
+            "--steps", type=count, default=15, help="of a short training before it is asked; 0: as trained (15)"
         )
         parser.add_argument("--limit", type=count, default=0, help="so many cases, for a quick look")
 

@@ -102,7 +102,7 @@ class Asked(Paradigm):
         return {"loss": torch.zeros(())}
 
 
-def trust_of(run: Run, split: Split = "train", passes: int = 5, limit: int = 0, steps: int = 30) -> Iterator[Trust]:
+def trust_of(run: Run, split: Split = "train", passes: int = 5, limit: int = 0, steps: int = 15) -> Iterator[Trust]:
     """Yield what a run thinks of the labels of a part of its data set; the same for the same seed.
 
     Args:
@@ -124,7 +124,7 @@ def maps_of(
     split: Split = "train",
     passes: int = 5,
     limit: int = 0,
-    steps: int = 30,
+    steps: int = 15,
     readings: Sequence[ConfidenceSettings] = (),
 ) -> Iterator[tuple[Case, list[sitk.Image]]]:
     """As `trust_of`, in other readings of omega.

@@ -25,7 +25,7 @@ READINGS = {
 }
 
 
-def compare(run: Run, passes: int = 5, limit: int = 0, steps: int = 30) -> dict[str, dict[str, float]]:
+def compare(run: Run, passes: int = 5, limit: int = 0, steps: int = 15) -> dict[str, dict[str, float]]:
     """The AUROCs of 1 - omega in each reading, and of the loss at that moment, against planted noise.
 
     Omega read the other way round, as more than 1 of what is wrong, has 1 less these.
