@@ -16,7 +16,7 @@ from filelock import FileLock
 from NoisyLabelSegLib.errors import InputError
 from training import trainings
 from training.__main__ import main
-from training.curves import scores_of, write_curves
+from training.curves import epochs_to_best, scores_of, write_curves
 from training.evaluate import paired
 
 EXPERIMENT = """\
@@ -71,6 +71,7 @@ def test_a_table_trains_and_measures_once(
     figures = json.loads((tmp_path / "runs" / "table-full-val.json").read_text("utf-8"))
     assert [len(row["seeds"]) for row in figures.values()] == [2, 2]
     assert list(figures["trained for longer"]["against"]) == ["narrow"] and not figures["narrow"]["against"]
+    assert len(figures["trained for longer"]["against"]["narrow"]["epochs_to_best"]) == 2
     assert figures["narrow"]["seeds"][0]["dice"] != figures["narrow"]["seeds"][1]["dice"], "seeds differ"
     assert figures["narrow"]["seeds"][0]["structures"]["lesion"]["dice"] == figures["narrow"]["seeds"][0]["dice"]
 
@@ -97,6 +98,8 @@ def test_a_curve_is_the_mean_where_all_runs_were_validated(tmp_path: Path) -> No
         text = "".join(f"{json.dumps(row)}\n" for row in rows)
         (tmp_path / str(number) / "log.jsonl").write_text(text, encoding="utf-8")
     assert scores_of(tmp_path / "0") == [(2, 0.2), (4, 0.4)]
+    assert epochs_to_best(tmp_path / "1", tmp_path / "0") == 2 and epochs_to_best(tmp_path / "1", tmp_path / "1") == 3
+    assert epochs_to_best(tmp_path / "0", tmp_path / "1") is None
     drawn: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("matplotlib.axes.Axes.plot", lambda _, *given, **named: drawn.append((*given, named["label"])))

@@ -17,6 +17,12 @@ def scores_of(folder: Path) -> list[tuple[int, float]]:
     return [(row["epoch"], row["score"]) for row in rows if "score" in row]
 
 
+def epochs_to_best(folder: Path, other: Path) -> int | None:
+    """After how many epochs a run's validation score first was another run's best one; None if it never was."""
+    best = max(score for _, score in scores_of(other))
+    return next((epoch for epoch, score in scores_of(folder) if score >= best), None)
+
+
 def write_curves(path: Path, runs: Mapping[str, Sequence[Path]], title: str) -> None:
     """Draw the mean score of each name's runs, seeds or folds, where all of them were validated.
 

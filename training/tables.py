@@ -33,7 +33,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from NoisyLabelSegLib.errors import InputError
 from training.calibrate import Way
-from training.curves import write_curves
+from training.curves import epochs_to_best, write_curves
 from training.data.cases import Split
 from training.evaluate import paired
 from training.measuring import measured
@@ -170,6 +170,10 @@ def made(table: TableSettings, trainings: Mapping[str, list[Training]], split: S
     ]
     found = figures(rows, table.against, table.gap)
     folders = {name: [training.folder for training in seeds] for name, seeds in trainings.items()}
+    for name, row in found.items():
+        for other, compared in row["against"].items():
+            pairs = zip(folders[name], folders[other], strict=True)
+            compared["epochs_to_best"] = [epochs_to_best(ours, theirs) for ours, theirs in pairs]
     return Made(found, as_markdown(table, found), "curves", lambda path: write_curves(path, folders, table.title))
 
 
