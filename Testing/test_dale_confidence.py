@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from NoisyLabelSegLib.networks import build
 from training.losses.maps import PIXEL_LOSSES, Loss
 from training.paradigms.dale.confidence import (
+    By,
     Confidence,
     ConfidenceSettings,
     Keep,
@@ -221,10 +222,12 @@ def test_which_sign_is_kept_can_be_chosen(keep: Keep, kept: list[bool]) -> None:
     assert Confidence(1 - gradient, gradient).kept(keep).tolist() == kept
 
 
-def test_without_a_clear_set_every_label_keeps_its_confidence() -> None:
+@pytest.mark.parametrize("by", ["gradients", "virtual_step"])
+def test_without_a_clear_set_every_label_keeps_its_confidence(by: By) -> None:
     network = small_network(2, "batch").train()
     fuzzy, clear, weights = two_sets(network, 2)
-    found = find_confidence(parameters_of(network), fuzzy, lambda p: 0 * clear(p), torch.ones_like(weights), RATE)
+    given = parameters_of(network), fuzzy, lambda p: 0 * clear(p), torch.ones_like(weights), RATE
+    found = find_confidence(*given, ConfidenceSettings(by))
     assert (found.weights == 1).all() and not found.kept().any()
 
 
@@ -255,33 +258,42 @@ def test_it_is_noticed_where_forward_mode_does_not_go_through(name: str, works: 
     assert slopes(losses, parameters, along, "difference").isfinite().all()
 
 
-def test_mixed_precision_gives_the_same_signs_where_they_matter() -> None:
+@pytest.mark.parametrize("by", ["gradients", "virtual_step"])
+def test_mixed_precision_gives_the_same_signs_where_they_matter(by: By) -> None:
     network = small_network(2, "batch").float().train()
     image, labels = torch.randn(2, 2, 16, 16), torch.randint(0, 3, (2, 16, 16))
     mask = torch.rand(2, 16, 16)
     fuzzy, clear = (weighed(network, image, labels, m, "cross_entropy") for m in (mask, 1 - mask))
-    parameters, ones = parameters_of(network), torch.ones(2, 16, 16)
-    exact = find_confidence(parameters, fuzzy, clear, ones, RATE).gradient
+    given = parameters_of(network), fuzzy, clear, torch.ones(2, 16, 16), RATE, ConfidenceSettings(by)
+    exact = find_confidence(*given).gradient
     with torch.autocast("cpu", torch.bfloat16):
-        mixed = find_confidence(parameters, fuzzy, clear, ones, RATE).gradient
+        mixed = find_confidence(*given).gradient
     large = exact.abs() > 0.5
     assert mixed.dtype == torch.float32
     assert (exact.sign() == mixed.sign())[large].float().mean() > 0.98
 
 
-def test_the_gradients_size_does_not_matter() -> None:
+@pytest.mark.parametrize("by", ["gradients", "virtual_step"])
+def test_the_gradients_size_does_not_matter(by: By) -> None:
     network = small_network(2, "batch").float().train()
     image, labels, mask = torch.randn(2, 2, 9, 9), torch.randint(0, 3, (2, 9, 9)), torch.rand(2, 9, 9)
     fuzzy, clear = (weighed(network, image, labels, m, "cross_entropy") for m in (mask, 1 - mask))
     parameters, ones = parameters_of(network), torch.ones(2, 9, 9)
     found, smaller = (
-        find_confidence(parameters, fuzzy, lambda p, scale=scale: scale * clear(p), ones, RATE).weights  # type: ignore[misc]
-        for scale in (1, 1e-22)
+        find_confidence(parameters, fuzzy, one, ones, RATE, ConfidenceSettings(by)).weights
+        for one in (clear, lambda p: 1e-22 * clear(p))
     )
     torch.testing.assert_close(smaller, found, atol=1e-3, rtol=0)
 
 
-@pytest.mark.parametrize("arguments", [{"steps": 0}, {"rate": 0.0}, {"by": "gradients", "steps": 2}])
+@pytest.mark.parametrize("by", ["last_layer", "none"])
+def test_only_the_ways_of_all_layers_are_found_here(by: By) -> None:
+    fuzzy, clear, weights = two_sets(small_network(2, "batch"), 2)
+    with pytest.raises(ValueError, match=f"not found here by '{by}'"):
+        find_confidence({}, fuzzy, clear, weights, RATE, ConfidenceSettings(by))
+
+
+@pytest.mark.parametrize("arguments", [{"steps": 0}, {"rate": 0.0}, {"by": "gradients", "steps": 2}, {"steps": 2}])
 def test_senseless_settings_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="confidence"):
         ConfidenceSettings(**arguments)

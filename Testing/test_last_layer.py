@@ -44,7 +44,7 @@ def test_features_are_those_that_the_branch_s_head_sees(branch: int) -> None:
 
 def test_networks_without_such_a_layer_are_refused() -> None:
     network = TwoBranches()
-    with pytest.raises(InputError, match="set paradigm.alpha to 0"):
+    with pytest.raises(InputError, match="set paradigm.alpha to 0 and paradigm.confidence.by to gradients"):
         LastLayer(network, 3)
     network.rectified = True
     with pytest.raises(InputError, match="whose last layer is a convolution"):

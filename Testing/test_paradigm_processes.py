@@ -16,7 +16,8 @@ for paradigm in every.split(";"):
     assert main([*arguments, "--runs", runs, "--set", f"paradigm={{name: {paradigm}}}"]) == 0
 """
 CHOICES = {
-    "dale": "dale, partition: {patch: 8}, confidence: {by: gradients}",
+    "dale": "dale, partition: {patch: 8}",
+    "gradients": "dale, partition: {patch: 8}, confidence: {by: gradients}",
     "virtual_step": "dale, partition: {patch: 8}, confidence: {by: virtual_step}",
     "small_loss": "small_loss, warm_up: 0",
     "co_teaching": "co_teaching, warm_up: 0",

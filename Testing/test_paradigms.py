@@ -241,15 +241,17 @@ def test_flipped_labels_are_trusted_less() -> None:
     assert trust.kept("negative")[flipped].float().mean() < 0.3 < 0.7 < trust.kept("negative")[sound].float().mean()
 
 
-def test_weights_and_statistics_stay_while_confidence_is_found(tmp_path: Path, tiny_dataset: Path) -> None:
-    by = "paradigm.confidence.by=gradients"
-    recipe = recipe_of(training(tmp_path, tiny_dataset, "paradigm=dale", PATCH, by))
+@pytest.mark.parametrize(("by", "derivative"), [("last_layer", None), ("gradients", "forward")])
+def test_weights_and_statistics_stay_while_confidence_is_found(
+    tmp_path: Path, tiny_dataset: Path, by: str, derivative: str | None
+) -> None:
+    recipe = recipe_of(training(tmp_path, tiny_dataset, "paradigm=dale", PATCH, f"paradigm.confidence.by={by}"))
     recipe.network.train()
     batch = first_batch(recipe)
     before = {name: value.clone() for name, value in recipe.network.state_dict().items()}
 
     found = recipe.paradigm.trust(recipe, objective_of(batch["expert"]), batch["image"], batch["expert"], Fabric())
-    assert isinstance(found, Confidence) and recipe.paradigm.derivative == "forward"
+    assert isinstance(found, Confidence) and recipe.paradigm.derivative == derivative
     assert all(torch.equal(value, before[name]) for name, value in recipe.network.state_dict().items())
 
 
@@ -347,6 +349,66 @@ def test_a_step_by_the_last_layer_weighs_as_the_definition(alpha: float, last: b
     fuzzy, clear = (weighed(mask) for mask in masks)
     expected = agreement(parameters, parameters, fuzzy, clear)
     torch.testing.assert_close(found, expected / expected.square().mean().sqrt(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("masked", ["losses", "images"])
+def test_a_step_on_fabric_weighs_as_one_without(precision: Any, masked: Masked) -> None:
+    """Its modules' passes refuse gradients in mixed precision."""
+    image, labels = example()
+    settings = DALESettings(partition=Partition(patch=4), masks=masked)
+    figures, trusts = [], []
+    for fabric in (Fabric(accelerator="cpu"), Fabric(accelerator="cpu", precision=precision)):
+        student, dale = Student(), DALE(settings, 2)
+        student.network, student.optimizer = fabric.setup(student.network, student.optimizer)
+        torch.manual_seed(0)
+        figures.append(dale.step(student, objective_of(labels), image, {"expert": labels}, 0, fabric))
+        trusts.append(dale.trust(student, objective_of(labels), image, labels, fabric).gradient)
+    for name in ("clear", "fuzzy"):
+        torch.testing.assert_close(figures[1][name], figures[0][name], rtol=0.03, atol=0)
+    large = trusts[0].abs() > 0.5
+    assert (trusts[0].sign() == trusts[1].sign())[large].float().mean() > 0.98 and large.any()
+
+
+class HeadFirst(Pixel):
+    """Its last convolution onto classes is not what comes last."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits = super().forward(image)
+        return logits if self.head.out_channels == 2 else logits[:, :2]
+
+
+@pytest.mark.parametrize("kind", ["other channels", "frozen", "unused"])
+def test_a_network_without_such_a_last_layer_is_told_what_to_set(kind: str) -> None:
+    (image, labels), student = example(), Student()
+    if kind == "other channels":
+        student.network = HeadFirst()
+        student.network.head = nn.Conv2d(5, 3, 1)
+        student.network.spare = nn.Conv2d(5, 2, 1)
+    elif kind == "frozen":
+        student.network.get_submodule("head").requires_grad_(False)
+    else:
+        student.network = nn.Sequential(Pixel(), Forgetful())
+    message = "set paradigm.alpha to 0 and paradigm.confidence.by to gradients"
+    given = objective_of(labels), image, {"expert": labels}, 0, Fabric()
+    with pytest.raises(InputError, match=message):
+        DALE(DALESettings(partition=Partition(patch=4), alpha=0), 2).step(student, *given)
+    if kind == "other channels":  # which does help
+        advised = DALESettings(partition=Partition(patch=4), alpha=0, confidence=ConfidenceSettings("gradients"))
+        student.optimizer = torch.optim.SGD(student.network.parameters(), lr=0.1)
+        assert DALE(advised, 2).step(student, *given)["loss"] > 0
+
+
+class Forgetful(nn.Module):
+    """Calls a convolution onto classes and forgets what it says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spare = nn.Conv2d(2, 2, 1)
+
+    def forward(self, logits: Tensor) -> Tensor:
+        self.spare(logits)
+        return logits
 
 
 def test_dale_that_trusts_all_labels_alike_is_not_asked() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ from training.data.cases import read_dataset
 ORGANS = ["aorta", "gallbladder", "spleen", "left kidney", "right kidney", "liver", "pancreas", "stomach"]
 
 
-def publish(folder: Path, make_image: MakeImage, values: list[int]) -> Path:
-    for number in ("0001", "0005", "0040"):
+def publish(
+    folder: Path, make_image: MakeImage, values: list[int], numbers: Sequence[str] = ("0001", "0005", "0040")
+) -> Path:
+    for number in numbers:
         for kind, content in (("img", [-1000] * len(values)), ("label", values)):
             path = folder / kind / f"{kind}{number}.nii.gz"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,6 +45,17 @@ def test_eight_organs_of_the_papers_split(tmp_path: Path, make_image: MakeImage,
     assert sitk.GetArrayFromImage(label).ravel().tolist() == [0, 3, 5, 4, 2, 0, 6, 8, 1, 0, 0, 7, 0, 0]
     image = sitk.ReadImage(str(cases["case0005"].image))
     assert label.GetDirection() == pytest.approx(image.GetDirection()) and label.GetOrigin() == image.GetOrigin()
+
+
+def test_the_test_scans_are_those_of_the_papers(tmp_path: Path, make_image: MakeImage) -> None:
+    numbers = [f"{number:04}" for number in (*range(1, 11), *range(21, 41))]
+    source = publish(tmp_path / "published", make_image, [0, 1], numbers)
+    (source / "img/img0005 (1).nii.gz").touch()  # as browsers name what is downloaded twice
+    assert prepare(source, tmp_path / "data") == 0
+    parts = {case.id: case.split for case in read_dataset(tmp_path / "data/synapse").cases}
+    test = ["0008", "0022", "0038", "0036", "0032", "0002", "0029", "0003", "0001", "0004", "0025", "0035"]
+    assert {name for name, split in parts.items() if split == "test"} == {f"case{number}" for number in test}
+    assert len(parts) == 30 and 1 <= list(parts.values()).count("val") <= 6
 
 
 def test_what_is_no_such_data_set_is_said(

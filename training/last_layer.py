@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from NoisyLabelSegLib.errors import InputError
 
+OTHERWISE = "choose another network.name, or, by DALE, set paradigm.alpha to 0 and paradigm.confidence.by to gradients"
+
 
 class LastLayer:
     """Keeps the input of the last layer: the last convolution onto classes that a forward pass comes through.
@@ -29,27 +31,27 @@ class LastLayer:
         self._kept: Tensor | None = None
         layers = [m for m in network.modules() if isinstance(m, (nn.Conv2d, nn.Conv3d)) and m.out_channels == classes]
         if not layers:
-            raise InputError(
-                "The network has no convolution onto classes, whose input is asked for: choose another network.name, "
-                "or, by DALE, set paradigm.alpha to 0."
-            )
+            raise InputError(f"The network has no convolution onto classes, whose input is asked for: {OTHERWISE}.")
         for layer in layers:
             layer.register_forward_pre_hook(self._keep)
 
     def parameters(self) -> list[nn.Parameter]:
-        """The trained ones of the convolution that the last watched pass came through last.
+        """The trained parameters of the convolution that the last watched pass came through last.
 
         Raises:
-            InputError: it has none, or no pass was watched.
+            InputError: there are none.
         """
         found = [] if self._layer is None else [one for one in self._layer.parameters() if one.requires_grad]
         if not found:
-            raise InputError("The network's last convolution is not trained: set paradigm.confidence.by to gradients.")
+            raise InputError(f"The network's last convolution has nothing that is trained: {OTHERWISE}.")
         return found
 
     @contextmanager
     def watched(self) -> Iterator[list[Tensor]]:
-        """Watch the passes within; the list holds the last one's features ``BCHW[D]`` at the end."""
+        """Watch the passes within; the list holds the last one's features ``BCHW[D]`` at the end.
+
+        It is empty if none came through such a convolution.
+        """
         found: list[Tensor] = []
         self._watching = True
         try:

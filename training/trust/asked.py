@@ -78,11 +78,12 @@ class TiledParts(Parts):
 class Asked(Paradigm):
     """A paradigm that keeps what DALE, in one or several readings, thinks of each batch, and teaches nothing.
 
-    Kept are each one's omega and its gradient, the loss, and 1 of each pixel, ``BCHW[D]``.
+    Kept are omega and its gradient, of several readings omega alone; the loss; and 1 of each pixel, ``BCHW[D]``.
     """
 
     def __init__(self, *readings: DALE) -> None:
         self.readings = readings
+        self.outside = (1,) * len(readings) if len(readings) > 1 else (1, 0)
         self.found: list[Tensor] = []
 
     def step(
@@ -97,7 +98,7 @@ class Asked(Paradigm):
         with torch.no_grad(), fabric.autocast():
             losses, _ = objective(learner.network, image)
         found = [dale.trust(learner, objective, image, batch["expert"], fabric) for dale in self.readings]
-        maps = [one for confidence in found for one in confidence]
+        maps = [one.weights for one in found] if len(found) > 1 else found[0]
         self.found.append(torch.stack([*maps, losses, torch.ones_like(losses)], dim=1).cpu())
         return {"loss": torch.zeros(())}
 
@@ -131,10 +132,10 @@ def maps_of(
 
     Args:
         run, split, passes, limit, steps: see `trust_of`.
-        readings: how omega is found, each time at the same weights and of the same batches; none: as in the run.
+        readings: ways to find omega, two or more, at the same weights and of the same batches; none: as in the run.
 
     Yields:
-        A case, each reading's omega and gradient, and the loss.
+        A case, omega and its gradient, of several readings each one's omega; and the loss.
     """
     if passes < 1:
         raise InputError("Labels are looked at in at least one pass: set --passes to 1 or more.")
@@ -142,8 +143,8 @@ def maps_of(
     tiles: Tiles = recipe.training_data()
     if not len(tiles):
         raise InputError(f"The {split} part of '{run.parts.dataset.name}' is empty: choose another.")
-    # Of each crop each reading's omega and gradient, the loss, and how many windows saw the voxel.
-    outside = (*(1, 0) * len(recipe.paradigm.readings), 0)
+    # Of each crop what is yielded, and how many windows saw the voxel.
+    outside = (*recipe.paradigm.outside, 0)
     sums = [np.zeros((len(outside) + 1, *crop.expert.shape), np.float32) for crop in tiles.crops]
     for number in track(range(passes), description="passes"):
         for indices, maps in _batches(run, recipe, tiles, number):
@@ -187,7 +188,7 @@ def _after(run: Run, steps: int) -> dict[str, Tensor]:
 
 def _fabric(run: Run) -> Fabric:
     engine = run.experiment.engine
-    return Fabric(accelerator=engine.accelerator, devices=1, precision=engine.precision)
+    return Fabric(accelerator=engine.accelerator, devices=1)
 
 
 def _batches(run: Run, recipe: Any, tiles: Tiles, number: int) -> Iterator[tuple[list[int], Tensor]]:

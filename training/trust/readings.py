@@ -28,7 +28,8 @@ READINGS = {
 def compare(run: Run, passes: int = 5, limit: int = 0, steps: int = 15) -> dict[str, dict[str, float]]:
     """The AUROCs of 1 - omega in each reading, and of the loss at that moment, against planted noise.
 
-    Omega read the other way round, as more than 1 of what is wrong, has 1 less these.
+    Omega read the other way round, as more than 1 of what is wrong, has 1 less these. (`trust` measures omega's
+    gradient, which goes on where omega is 0.)
 
     Args:
         run, passes, limit, steps: see `training.trust.asked.trust_of`.
@@ -46,7 +47,9 @@ def compare(run: Run, passes: int = 5, limit: int = 0, steps: int = 15) -> dict[
         if case.clean is None:
             continue
         labels = sitk.GetArrayFromImage(expert_labels(case, loss))
-        scores = {name: 1 - sitk.GetArrayFromImage(omega) for name, omega in zip(READINGS, maps[::2], strict=True)}
+        scores = {name: 1 - sitk.GetArrayFromImage(omega) for name, omega in zip(READINGS, maps, strict=True)}
         for name, score in {**scores, "loss": sitk.GetArrayFromImage(loss)}.items():
             found[name].append(against_planted(case, labels, score))
+    if not found:
+        raise InputError("None of these cases has planted noise: raise --limit or leave it out.")
     return {name: aurocs(every) for name, every in found.items()}

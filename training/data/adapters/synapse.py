@@ -35,7 +35,7 @@ def adapt(source: Path, target: Path) -> DataSet:
     """Write label maps of the eight organs."""
     places = (source, source / "Training", source / "RawData" / "Training", source / "Abdomen" / "RawData" / "Training")
     folder = next((place for place in places if (place / "img").is_dir()), source)
-    images = sorted((folder / "img").glob("img[0-9]*.nii.gz"))
+    images = sorted((folder / "img").glob("img[0-9][0-9][0-9][0-9].nii.gz"))
     if not images:
         raise InputError(
             f"There are no 'img/img0001.nii.gz' files in '{source}': unpack RawData.zip and give its folder."

@@ -91,7 +91,7 @@ class ConfidenceSettings:
         if not (self.steps >= 1 and self.rate > 0):
             raise ValueError("The confidence needs at least one step and a rate above 0.")
         if self.by != "virtual_step" and self.steps > 1:
-            raise ValueError("By gradients, each step of the confidence is the same: raise its rate instead.")
+            raise ValueError("Only a virtual step has several steps: raise the rate of the confidence instead.")
 
 
 def losses_of(network: nn.Module, pixel_losses: PixelLosses) -> Losses:
@@ -139,10 +139,10 @@ def find_confidence(
     clear: Losses,
     start: Tensor,
     inner_rate: float,
-    settings: ConfidenceSettings | None = None,
+    settings: ConfidenceSettings,
     derivative: Derivative = "forward",
 ) -> Confidence:
-    """Omega after K steps.
+    """Omega after K steps, by the virtual step or by all layers' gradients.
 
     Args:
         parameters: theta, without gradient.
@@ -152,7 +152,8 @@ def find_confidence(
         settings: see its class.
         derivative: see `slopes`.
     """
-    settings = settings or ConfidenceSettings()
+    if settings.by not in ("gradients", "virtual_step"):
+        raise ValueError(f"Omega is not found here by '{settings.by}'.")
     if settings.by == "gradients":
         gradient = agreement(parameters, parameters, fuzzy, clear, derivative)
         return descended(start, lambda _: gradient, settings)

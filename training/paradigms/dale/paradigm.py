@@ -10,13 +10,14 @@ Decisions where the paper is silent or needs reading:
 - Batches without a fuzzy pixel in any process take the first step alone: Adam's momentum would make a second one.
 - Half of class 2 is no label, so losses are multiplied where (7) multiplies labels.
 - (15) multiplies alpha L_W, one number, by omega, a map: so on average by omega's mean.
+- Terms of a loss that belong to no pixel have no omega, and count as much as a set's pixels do on average.
 - The virtual step's rate is the optimiser's own.
 - L_W takes the input of the network's last convolution onto classes: "before entering the segmentation head".
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from NoisyLabelSegLib.errors import InputError
-from training.last_layer import LastLayer
+from training.last_layer import OTHERWISE, LastLayer
 from training.paradigms.dale.alignment import Alignment
 from training.paradigms.dale.confidence import (
     Confidence,
@@ -97,7 +98,7 @@ class DALE(Paradigm):
         labels = batch["expert"]
         masks = self.settings.partition(image, labels)
         before, aim = self._forward(learner.network, objective, self._seen(image, masks.clear))
-        clear_loss = descend(learner, (masks.clear * before.pixels).mean() + before.rest, fabric)
+        clear_loss = descend(learner, _weighed(before, masks.clear), fabric)
         figures = {"clear": clear_loss, **{name: torch.zeros_like(clear_loss) for name in FUZZY_FIGURES}}
         if anywhere(masks.fuzzy, fabric):
             figures |= self._fuzzy_step(learner, objective, image, labels, masks, aim, fabric)
@@ -117,7 +118,8 @@ class DALE(Paradigm):
         after, features = self._forward(learner.network, objective, self._seen(image, masks.fuzzy))
         trust = self._confidence(learner, objective, image, masks, after.pixels, fabric)
         apart = self._apart(features, aim, masks, trust, labels)
-        loss = fuzzy_loss(masks.fuzzy * after.pixels, trust.weights, apart, self.settings.alpha) + after.rest
+        loss = fuzzy_loss(masks.fuzzy * after.pixels, trust.weights, apart, self.settings.alpha)
+        loss = loss + masks.fuzzy.mean() * after.rest
         there = masks.fuzzy > 0
         distrusted = there & ~trust.kept(self.settings.keep)
         return {
@@ -131,7 +133,7 @@ class DALE(Paradigm):
     ) -> Confidence:
         """How far each label of a batch, be it fuzzy or clear, is trusted once the clear regions were learnt.
 
-        Nothing stays learnt.
+        Nothing stays learnt. A label that lies in a clear region itself has a voice in what it is compared with.
 
         Raises:
             InputError: every label is trusted alike.
@@ -141,48 +143,61 @@ class DALE(Paradigm):
         masks = self.settings.partition(image, labels)
         with _unlearnt(learner):
             with fabric.autocast():  # the network may not be wrapped
-                losses, rest = objective(learner.network, self._seen(image, masks.clear))
-            descend(learner, (masks.clear * losses).mean() + rest, fabric)
+                found, _ = self._forward(learner.network, objective, self._seen(image, masks.clear))
+            descend(learner, _weighed(found, masks.clear), fabric)
             every = masks._replace(fuzzy=torch.ones_like(masks.fuzzy))
-            with fabric.autocast():
-                (after, _), _ = self._forward(learner.network, objective, self._seen(image, every.fuzzy))
-            return self._confidence(learner, objective, image, every, after, fabric)
+            return self._confidence(learner, objective, image, every, None, fabric)
 
     def _confidence(
-        self, learner: Learner, objective: Objective, image: Tensor, masks: Masks, after: Tensor, fabric: Fabric
+        self,
+        learner: Learner,
+        objective: Objective,
+        image: Tensor,
+        masks: Masks,
+        after: Tensor | None,
+        fabric: Fabric,
     ) -> Confidence:
         """How far each label of the fuzzy set is trusted, (8) to (11), at the learner's present weights.
 
         Args:
-            after: the fuzzy set's losses there, with their graph.
+            after: the fuzzy set's losses there, with their graph, if they are at hand.
         """
-        start = torch.ones_like(masks.fuzzy)
-        if self.settings.confidence.by == "none":
+        start, settings = torch.ones_like(masks.fuzzy), self.settings.confidence
+        if settings.by == "none":
             return Confidence(start, -start if self.settings.keep == "negative" else start)
         network = unwrapped(learner.network)
-        if self.settings.confidence.by == "last_layer":
-            with fabric.autocast():
-                gradient = self._last_layer_agreement(network, objective, image, masks, after)
-            return descended(start, lambda _: gradient, self.settings.confidence)
-        parameters, rate = parameters_of(network), learner.optimizer.param_groups[0]["lr"]
-        fuzzy, clear = (_weighted(objective, self._seen(image, mask), mask) for mask in masks)
+        sets = [_weighted(objective, self._seen(image, mask), mask) for mask in masks]
         with fabric.autocast():
-            of_fuzzy, of_clear = losses_of(network, fuzzy), losses_of(network, clear)
+            if settings.by == "last_layer":
+                gradient = self._last_layer_agreement(network, masks, sets, after)
+                return descended(start, lambda _: gradient, settings)
+            of_fuzzy, of_clear = (losses_of(network, one) for one in sets)
+            parameters, rate = parameters_of(network), learner.optimizer.param_groups[0]["lr"]
             self.derivative = self.derivative or derivative_of(of_fuzzy, parameters)
             derivative = self.derivative or "difference"  # of which no operator is afraid
-            return find_confidence(parameters, of_fuzzy, of_clear, start, rate, self.settings.confidence, derivative)
+            return find_confidence(parameters, of_fuzzy, of_clear, start, rate, settings, derivative)
 
     def _last_layer_agreement(
-        self, network: nn.Module, objective: Objective, image: Tensor, masks: Masks, after: Tensor
+        self, network: nn.Module, masks: Masks, sets: Sequence[Set], after: Tensor | None
     ) -> Tensor:
+        """`agreement` by the last layer, from the pass at hand where it can serve, else from passes that keep no more
+        of their graph than what comes behind that layer.
+        """
         assert self.last is not None, "the pass was not watched"
-        layer, every = self.last.parameters(), dict(network.named_parameters())
-        if self.settings.masks == "images":
-            fuzzy, clear = (losses_of(network, _weighted(objective, self._seen(image, m), m))(every) for m in masks)
+        layer = self.last.parameters()
+        known = {id(one) for one in layer}
+        head = {name: one if id(one) in known else one.detach() for name, one in network.named_parameters()}
+        if after is None or torch.is_autocast_enabled(after.device.type):
+            fuzzy, clear = (losses_of(network, one)(head) for one in sets)  # Fabric refuses gradients of its own passes
+        else:
+            fuzzy = masks.fuzzy * after
+            clear = masks.clear * after if self.settings.masks == "losses" else losses_of(network, sets[1])(head)
+        try:
             return last_layer_agreement(fuzzy, clear, layer)
-        if torch.is_autocast_enabled(image.device.type):  # then Fabric refuses gradients of passes of its own
-            after = losses_of(network, lambda net: objective(net, image).pixels)(every)
-        return last_layer_agreement(masks.fuzzy * after, masks.clear * after, layer)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise InputError(f"What comes behind the network's last convolution has no slope: {OTHERWISE}.") from error
 
     def _seen(self, image: Tensor, mask: Tensor) -> Tensor:
         """What a set sees of an image."""
@@ -195,6 +210,8 @@ class DALE(Paradigm):
         self.last = self.last or LastLayer(network, self.classes)
         with self.last.watched() as features:
             found = objective(network, image)
+        if not features:
+            raise InputError(f"No convolution onto classes is the network's last layer: {OTHERWISE}.")
         return found, features[0]
 
     def _apart(
@@ -207,6 +224,11 @@ class DALE(Paradigm):
         size = fuzzy.shape[2:]
         weights, aim_weights, values = (_sampled(one, size) for one in (kept, masks.clear, labels))
         return self.settings.alignment(fuzzy, weights, clear, aim_weights, values)
+
+
+def _weighed(found: BatchLoss, mask: Tensor) -> Tensor:
+    """A set's loss; what belongs to no pixel counts as much as its pixels do on average."""
+    return (mask * found.pixels).mean() + mask.mean() * found.rest
 
 
 def _weighted(objective: Objective, image: Tensor, mask: Tensor) -> Set:
