@@ -78,6 +78,13 @@ def test_a_table_of_ratios_trains_nested_shares_and_compares_rows_at_each(
     monkeypatch.setattr(trainings.Engine, "run", lambda *_: pytest.fail("it was trained already"))
     monkeypatch.setattr("training.calibrate.measure", lambda *_: pytest.fail("it was measured already"))
     assert desk(RATIOS) == 0
+    capsys.readouterr()
+    written = (tmp_path / "runs" / "table-full-val.json").read_bytes()
+    assert desk(RATIOS, "--ratio", "1") == 0
+    assert capsys.readouterr().out.splitlines()[0] == "| tiny: Dice | 100 % (6) |"
+    assert (tmp_path / "runs" / "table-full-val.json").read_bytes() == written, "a part is not written"
+    assert desk(RATIOS, "--ratio", "0.5") == 2
+    assert "has no ratio 0.5; its ratios are 0.3, 1." in capsys.readouterr().err
 
 
 def test_the_same_steps_are_as_many_more_epochs(desk: Callable[..., int], tmp_path: Path) -> None:

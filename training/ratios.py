@@ -6,7 +6,8 @@ has subsets of its own. Rows are compared ratio by ratio, on the same held-out p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,15 @@ from training.tables import Made, Row, TableSettings, cell, comparison, figures,
 from training.trainings import Training
 
 Trainings = Mapping[str, list[Training]]
+
+
+def some_of(table: TableSettings, ratios: Sequence[float]) -> TableSettings:
+    """The same table at some of its ratios; an `InputError` for one that it does not have."""
+    if strange := set(ratios) - set(table.ratios):
+        raise InputError(
+            f"This table has no ratio {min(strange):g}; its ratios are {', '.join(f'{one:g}' for one in table.ratios)}."
+        )
+    return replace(table, ratios=sorted(set(ratios)))
 
 
 def made(table: TableSettings, trainings: Trainings, split: Split) -> Made:

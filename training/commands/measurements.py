@@ -36,6 +36,7 @@ def add_commands(commands: Commands) -> None:
     table = commands.add_parser("table", help="train what a table of experiments lacks, measure it, print the table")
     table.add_argument("table", type=Path, help="a YAML of training/configs/tables")
     table.add_argument("--row", action="append", default=[], help="this row alone; may be repeated")
+    table.add_argument("--ratio", type=float, action="append", default=[], help="this ratio alone; may be repeated")
     table.add_argument("--split", choices=("val", "test"), default="test")
     add_places(table)
     table.set_defaults(command=_table)
@@ -130,12 +131,14 @@ def _table(options: argparse.Namespace) -> None:
     from training.evaluate import write_figures
 
     table = tables.read_table(options.table)
+    if options.ratio:
+        table = ratios.some_of(table, options.ratio)
     where = {"small": options.small, "data": options.data, "runs": options.runs}
     trainings = tables.trainings_of(table, options.table, options.row, **where)
     make = ratios.made if table.ratios else centres.made if table.centres else tables.made
     made = make(table, trainings, options.split)
     print(made.text)
-    if not options.row:
+    if not options.row and not options.ratio:
         setting = "small" if options.small else "full"
         target = options.runs / f"{options.table.stem}-{setting}"
         picture = Path(f"{target}-{made.shown}.svg")
