@@ -82,7 +82,8 @@ def test_a_table_of_ratios_trains_nested_shares_and_compares_rows_at_each(
     written = (tmp_path / "runs" / "table-full-val.json").read_bytes()
     assert desk(RATIOS, "--ratio", "1") == 0
     assert capsys.readouterr().out.splitlines()[0] == "| tiny: Dice | 100 % (6) |"
-    assert (tmp_path / "runs" / "table-full-val.json").read_bytes() == written, "a part is not written"
+    assert (tmp_path / "runs" / "table-full-val.json").read_bytes() == written, "a part has a file of its own"
+    assert list(json.loads((tmp_path / "runs" / "table-full-1-val.json").read_text("utf-8"))) == ["1"]
     assert desk(RATIOS, "--ratio", "0.5") == 2
     assert "has no ratio 0.5; its ratios are 0.3, 1." in capsys.readouterr().err
 

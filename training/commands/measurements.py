@@ -138,9 +138,10 @@ def _table(options: argparse.Namespace) -> None:
     make = ratios.made if table.ratios else centres.made if table.centres else tables.made
     made = make(table, trainings, options.split)
     print(made.text)
-    if not options.row and not options.ratio:
+    if not options.row:
         setting = "small" if options.small else "full"
-        target = options.runs / f"{options.table.stem}-{setting}"
+        some = [f"{ratio:g}" for ratio in sorted(set(options.ratio))]
+        target = options.runs / "-".join([options.table.stem, setting, *some])
         picture = Path(f"{target}-{made.shown}.svg")
         write_figures(Path(f"{target}-{options.split}.json"), made.found)
         made.draw(picture)
