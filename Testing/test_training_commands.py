@@ -108,7 +108,7 @@ def test_each_way_of_measuring_has_a_table_and_figures_of_its_own(desk: Desk) ->
     assert desk("evaluate", "--split", "val", "--stages", "1") == 0
     assert desk("evaluate", "--split", "val", "--stages", "2", "--update", "replace") == 0
     assert desk("evaluate", "--split", "val", "--stages", "1", "--baseline", str(desk.experiment)) == 0
-    tables = {name.rpartition("-")[0] for name in desk.files("*.csv")}
+    tables = {name.rsplit("-", 2)[0] for name in desk.files("*.csv")}
     assert tables == {"val-1-stages-mean", "val-2-stages-replace"}
     figures = {"val-1-stages", "val-2-stages-replace"}
     names = {f"tiny-full-seeds0-{name}.json" for name in figures} | {"tiny-full-vs-tiny-full-seeds0-val-1-stages.json"}
@@ -120,6 +120,22 @@ def test_other_weights_are_measured_anew(desk: Desk) -> None:
     checkpoint = torch.load(desk.run / "best.ckpt", weights_only=True)
     torch.save({"network": checkpoint["network"]}, desk.run / "best.ckpt")
     assert desk("evaluate", "--split", "val", "--stages", "1") == 0
+    assert len(desk.files("val-1-stages-mean-*.csv")) == 2
+
+
+def test_other_cases_are_measured_anew(desk: Desk, tmp_path: Path) -> None:
+    assert desk("evaluate", "--split", "val", "--stages", "1") == 0
+    shutil.copytree(desk.data / "tiny", tmp_path / "tiny")
+    dataset = read_dataset(tmp_path / "tiny")
+    (moved, *_) = dataset.part("train")
+    cases = tuple(replace(case, split="val") if case == moved else case for case in dataset.cases)
+    write_dataset(tmp_path / "tiny", replace(dataset, cases=cases))
+    file = desk.run / "experiment.json"
+    values = json.loads(file.read_text("utf-8"))
+    del values["origins"]  # else the run is refused
+    file.write_text(json.dumps(values), "utf-8")
+    where = ["--data", str(tmp_path), "--runs", str(desk.folder / "runs")]
+    assert main(["evaluate", str(desk.experiment), *where, "--split", "val", "--stages", "1"]) == 0
     assert len(desk.files("val-1-stages-mean-*.csv")) == 2
 
 
@@ -140,7 +156,7 @@ def test_a_network_without_refinement_needs_no_first_mask(desk: Desk, tmp_path: 
     common = [str(file), "--data", str(tmp_path), "--runs", str(desk.folder / "runs")]
     assert main(["train", *common]) == 0
     assert main(["evaluate", *common, "--split", "val"]) == 0
-    assert {name.rpartition("-")[0] for name in desk.files("*.csv")} == {"val"}
+    assert {name.rsplit("-", 2)[0] for name in desk.files("*.csv")} == {"val"}
 
 
 def test_predictions_overwrite_nothing(desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,6 +27,7 @@ from NoisyLabelSegLib.inference.model import Model, load_model
 from training.checkpoints import Run, as_model, simulated_starts, with_update
 from training.data.cases import DataSet, Split
 from training.data.coarse import CoarseSettings
+from training.data.content import content_of
 from training.data.masks import expert_labels
 from training.experiment import Experiment
 from training.prediction import stage_labels
@@ -65,7 +66,7 @@ class Subject:
         """The file of the table of a part."""
         update = self.model.description.method_arguments.get("update")
         how = [f"{stages}-stages", update] if update else []
-        return self.folder / f"{'-'.join([split, *how, self.fingerprint])}.csv"
+        return self.folder / f"{'-'.join([split, *how, content_of(self.dataset.part(split)), self.fingerprint])}.csv"
 
 
 def subject_of_run(run: Run, name: str, update: str | None = None) -> Subject:
