@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 from dataclasses import replace
@@ -36,35 +37,40 @@ def test_copies_are_the_same(case: Case, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["image.nii", "label.nii", "series/1.dcm", "series/2.dcm"])
-@pytest.mark.parametrize("whole", [content.WHOLE, 4])
-def test_what_is_changed_is_another(case: Case, name: str, whole: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the same size and time; a large file by its last byte."""
-    monkeypatch.setattr(content, "WHOLE", whole)
-    monkeypatch.setattr(content, "BLOCK", 2)
-    content._digest.cache_clear()
+@pytest.mark.parametrize("place", [0, -1])
+def test_what_is_changed_is_another(case: Case, name: str, place: int) -> None:
+    """Of the same size."""
     before, file = content_of([case]), case.image.parent / name
     if file.exists():
-        stat, kept = file.stat(), file.read_bytes()
-        file.write_bytes(kept[:-1] + b"?")
-        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+        kept = bytearray(file.read_bytes())
+        kept[place] ^= 1
+        file.write_bytes(kept)
+        os.utime(file, (1e9, 1e9))
     else:
         file.touch()
     assert content_of([case]) != before
 
 
-def test_blocks_reach_from_the_first_byte_to_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "copied", "edited"), [("a.nii", False, True), ("a.nii.gz", True, True), ("series", True, True)]
+)
+def test_large_files_are_told_without_reading_all_of_them(
+    name: str, copied: bool, edited: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An edit changes the checksum at the end of what is compressed; of others the time of change must do."""
     monkeypatch.setattr(content, "WHOLE", 10)
-    monkeypatch.setattr(content, "BLOCK", 4)
-    monkeypatch.setattr(content, "BLOCKS", 5)
-    digests = set()
-    for place in (None, *range(20)):  # five blocks of four are all of it
-        content._digest.cache_clear()
-        text = bytearray(20)
-        if place is not None:
-            text[place] = 1
-        (tmp_path / "a").write_bytes(text)
-        digests.add(content_of([Case("a", tmp_path / "a")]))
-    assert len(digests) == 21
+    monkeypatch.setattr(content, "TAIL", 8)
+    voxels = bytes(1000)
+    digests: list[str] = []
+    for number, time in ((0, 1e9), (0, 1.1e9), (1, 1.2e9)):
+        place = tmp_path / str(len(digests)) / name
+        file = place / "1.dcm" if name == "series" else place
+        file.parent.mkdir(parents=True)
+        text = voxels[:-5] + bytes([number]) * 5 if name == "series" else bytes([number]) + voxels
+        file.write_bytes(gzip.compress(text, mtime=0) if name.endswith("gz") else text)
+        os.utime(file, (time, time))
+        digests.append(content_of([Case("a", place)]))
+    assert (digests[0] == digests[1], digests[1] != digests[2]) == (copied, edited)
 
 
 def test_a_file_that_is_not_there_is_no_error(tmp_path: Path) -> None:

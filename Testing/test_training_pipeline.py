@@ -342,14 +342,17 @@ def test_runs_of_a_data_set_that_has_changed_are_refused(
     finally:
         file.write_bytes(kept)
     said = capsys.readouterr().err
-    assert "Stage 'first': The data set 'crops' has changed since the run in" in said and "delete that run" in said
+    assert (
+        "Stage 'first': The content of the data set 'crops' has changed since the run in" in said
+        and "delete that run" in said
+    )
 
 
 def test_runs_from_before_say_nothing_of_what_they_are_made_of_and_are_read(desk: Desk) -> None:
     for training in desk.stages().values():
         file = training.folder / "experiment.json"
         values = json.loads(file.read_text("utf-8"))
-        assert values.pop("origins").keys() >= {"The data set 'crops'"}
+        assert values.pop("origins").keys() >= {"The content of the data set 'crops'"}
         file.write_text(json.dumps(values), encoding="utf-8")
         training.finish()
 

@@ -19,7 +19,7 @@ def scores_of(folder: Path) -> list[tuple[int, float]]:
 
 def epochs_to_best(folder: Path, other: Path) -> int | None:
     """After how many epochs a run's validation score first was another run's best one; None if it never was."""
-    best = max(score for _, score in scores_of(other))
+    best = max((score for _, score in scores_of(other)), default=float("inf"))
     return next((epoch for epoch, score in scores_of(folder) if score >= best), None)
 
 

@@ -22,7 +22,7 @@ def origins_of(experiment: Experiment, data: Path, runs: Path, seed: int) -> Ori
     """What an experiment would be made of now, as far as it is there."""
     weights = {name: runs / f"{name}-seed{seed}" / "best.ckpt" for name in experiment.builds_on}
     return {
-        f"The data set '{experiment.data}'": content_of(experiment.dataset(data).cases),
+        f"The content of the data set '{experiment.data}'": content_of(experiment.dataset(data).cases),
         **{f"The run '{name}'": weights_mark(file.read_bytes()) for name, file in weights.items() if file.is_file()},
     }
 

@@ -28,6 +28,8 @@ Trainings = Mapping[str, list[Training]]
 
 def some_of(table: TableSettings, ratios: Sequence[float]) -> TableSettings:
     """The same table at some of its ratios; an `InputError` for one that it does not have."""
+    if not table.ratios:
+        raise InputError("This table has no ratios: leave out --ratio.")
     if strange := set(ratios) - set(table.ratios):
         raise InputError(
             f"This table has no ratio {min(strange):g}; its ratios are {', '.join(f'{one:g}' for one in table.ratios)}."

@@ -17,7 +17,7 @@ Decisions where the paper is silent or needs reading:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -166,19 +166,18 @@ class DALE(Paradigm):
         if settings.by == "none":
             return Confidence(start, -start if self.settings.keep == "negative" else start)
         network = unwrapped(learner.network)
-        sets = [_weighted(objective, self._seen(image, mask), mask) for mask in masks]
         with fabric.autocast():
             if settings.by == "last_layer":
-                gradient = self._last_layer_agreement(network, masks, sets, after)
+                gradient = self._last_layer_agreement(network, objective, image, masks, after)
                 return descended(start, lambda _: gradient, settings)
-            of_fuzzy, of_clear = (losses_of(network, one) for one in sets)
+            of_fuzzy, of_clear = (losses_of(network, _weighted(objective, self._seen(image, m), m)) for m in masks)
             parameters, rate = parameters_of(network), learner.optimizer.param_groups[0]["lr"]
             self.derivative = self.derivative or derivative_of(of_fuzzy, parameters)
             derivative = self.derivative or "difference"  # of which no operator is afraid
             return find_confidence(parameters, of_fuzzy, of_clear, start, rate, settings, derivative)
 
     def _last_layer_agreement(
-        self, network: nn.Module, masks: Masks, sets: Sequence[Set], after: Tensor | None
+        self, network: nn.Module, objective: Objective, image: Tensor, masks: Masks, after: Tensor | None
     ) -> Tensor:
         """`agreement` by the last layer, from the pass at hand where it can serve, else from passes that keep no more
         of their graph than what comes behind that layer.
@@ -187,13 +186,15 @@ class DALE(Paradigm):
         layer = self.last.parameters()
         known = {id(one) for one in layer}
         head = {name: one if id(one) in known else one.detach() for name, one in network.named_parameters()}
-        if after is None or torch.is_autocast_enabled(after.device.type):
-            fuzzy, clear = (losses_of(network, one)(head) for one in sets)  # Fabric refuses gradients of its own passes
-        else:
-            fuzzy = masks.fuzzy * after
-            clear = masks.clear * after if self.settings.masks == "losses" else losses_of(network, sets[1])(head)
+
+        def losses(mask: Tensor) -> Tensor:
+            return losses_of(network, lambda net: objective(net, self._seen(image, mask)).pixels)(head)
+
+        if after is None or torch.is_autocast_enabled(after.device.type):  # then Fabric refuses gradients of its passes
+            after = losses(masks.fuzzy)
+        clear = after if self.settings.masks == "losses" else losses(masks.clear)
         try:
-            return last_layer_agreement(fuzzy, clear, layer)
+            return last_layer_agreement(masks.fuzzy * after, masks.clear * clear, layer)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
