@@ -50,10 +50,16 @@ def suspected(model: Model, dataset: DataSet, limit: int = 0) -> list[Found]:
     Raises:
         InputError: when there is no such case.
     """
+    cases = planted_cases(dataset)[: limit or None]
+    return [_found(model, case) for case in track(cases, description=dataset.name)]
+
+
+def planted_cases(dataset: DataSet) -> list[Case]:
+    """The training cases whose labels hold planted noise; an `InputError` when there are none."""
     cases = [case for case in dataset.part("train") if case.clean]
     if not cases:
         raise InputError(f"No training case of '{dataset.name}' has planted noise: make such a data set with 'plant'.")
-    return [_found(model, case) for case in track(cases[: limit or None], description=dataset.name)]
+    return cases
 
 
 def _found(model: Model, case: Case) -> Found:

@@ -11,7 +11,7 @@ from NoisyLabelSegLib.errors import InputError
 from training.checkpoints import Run
 from training.data.masks import expert_labels
 from training.paradigms.dale.confidence import ConfidenceSettings
-from training.suspicion import Found, against_planted, aurocs
+from training.suspicion import Found, against_planted, aurocs, planted_cases
 from training.trust.asked import maps_of
 
 READINGS = {
@@ -37,10 +37,9 @@ def compare(run: Run, passes: int = 5, limit: int = 0, steps: int = 15) -> dict[
     Raises:
         InputError: the data set has no planted noise; and as `trust_of`.
     """
-    if not any(case.clean for case in run.parts.dataset.part("train")):
-        raise InputError(
-            f"No training case of '{run.parts.dataset.name}' has planted noise: make such a set with 'plant'."
-        )
+    planted_cases(run.parts.dataset)  # which says how to make some
+    if not any(case.clean for case in run.parts.dataset.part("train")[: limit or None]):
+        raise InputError("None of these cases has planted noise: raise --limit or leave it out.")
     found: dict[str, list[Found]] = defaultdict(list)
     cases = maps_of(run, "train", passes, limit, steps, list(READINGS.values()))
     for case, (*maps, loss) in track(cases, description=run.parts.dataset.name):
@@ -50,6 +49,4 @@ def compare(run: Run, passes: int = 5, limit: int = 0, steps: int = 15) -> dict[
         scores = {name: 1 - sitk.GetArrayFromImage(omega) for name, omega in zip(READINGS, maps, strict=True)}
         for name, score in {**scores, "loss": sitk.GetArrayFromImage(loss)}.items():
             found[name].append(against_planted(case, labels, score))
-    if not found:
-        raise InputError("None of these cases has planted noise: raise --limit or leave it out.")
     return {name: aurocs(every) for name, every in found.items()}
