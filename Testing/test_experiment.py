@@ -13,8 +13,11 @@ from training.data.cases import DataSet
 from training.experiment import Experiment, differences, read_experiment
 from training.recipes.parts import Parts
 from training.recipes.rerenet import ReReNetSettings
+from training.tables import read_table, trainings_of
 
-CONFIGS = sorted((Path(__file__).parents[1] / "training" / "configs").glob("*.yaml"))
+FOLDER = Path(__file__).parents[1] / "training" / "configs"
+CONFIGS = sorted(FOLDER.glob("*.yaml"))
+TABLES = sorted((FOLDER / "tables").glob("*.yaml"))
 SIMULATED = "settings.starts.simulated.warp"
 TEXT = """\
 recipe: rerenet
@@ -83,6 +86,20 @@ def test_overrides_win(tmp_path: Path, override: str, path: str, value: object, 
     for key in path.split("."):
         found = getattr(found, key)
     assert found == value
+
+
+@pytest.mark.parametrize(
+    ("override", "arguments"),
+    [
+        ("network={name: segresnet, arguments: {features: 8}}", {"features": 8}),
+        ("network.name=attention_unet", {"features": [4] * 6}),
+        ("network.arguments={norm: batch}", {"features": [4] * 6, "norm": "batch"}),
+    ],
+)
+def test_a_network_that_comes_with_its_arguments_has_none_of_anothers(
+    tmp_path: Path, override: str, arguments: dict[str, object]
+) -> None:
+    assert read(tmp_path, TEXT, override).network.arguments == arguments
 
 
 @pytest.mark.parametrize(
@@ -215,7 +232,24 @@ def test_a_base_that_is_missing_or_the_file_itself_is_refused(tmp_path: Path) ->
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 @pytest.mark.parametrize("small", [False, True], ids=["full", "small"])
 def test_the_published_experiments_are_valid(config: Path, small: bool) -> None:
-    experiment = read_experiment(config, small=small)
+    assert_valid(read_experiment(config, small=small))
+
+
+@pytest.mark.parametrize("file", TABLES, ids=lambda path: path.stem)
+def test_the_rows_of_the_published_tables_are_valid(file: Path) -> None:
+    for name, (first, *_) in trainings_of(read_table(file), file, (), small=True, data=Path(), runs=Path()).items():
+        experiment = first.experiment()
+        assert experiment.engine.validate_every <= experiment.engine.epochs, name
+        assert_valid(experiment)
+
+
+def test_there_are_published_experiments_and_tables() -> None:
+    assert len(CONFIGS) >= 4
+    assert len(TABLES) >= 4
+
+
+def assert_valid(experiment: Experiment) -> None:
+    """Windows fit the network, and it can be built."""
     if experiment.network.name in ("plain_conv_unet", "residual_encoder_unet"):
         pytest.importorskip("dynamic_network_architectures")
     preprocessing = experiment.preprocessing
@@ -223,7 +257,3 @@ def test_the_published_experiments_are_valid(config: Path, small: bool) -> None:
     dataset = DataSet("any", {1: "one", 2: "two"}, ())
     parts = Parts(dataset, preprocessing, experiment.network, experiment.optimizer, 0, experiment.augmentation)
     assert expected_layout(Network(experiment.network.name, parts.network_arguments(in_channels=2)))
-
-
-def test_there_are_published_experiments() -> None:
-    assert len(CONFIGS) >= 4

@@ -129,7 +129,7 @@ def read_experiment(path: Path, *, small: bool = False, overrides: Sequence[str]
     values, texts = _read_yaml(path)
     smaller = values.pop("small", None) or {}
     for over in [*([smaller] if small else []), *(_override(text) for text in overrides)]:
-        values = _merged(_with_named_paradigm(values), _with_named_paradigm(over))
+        values = _overridden(_with_named_paradigm(values), _with_named_paradigm(over))
     try:
         return parse_experiment(values)
     except (ArgumentError, ValueError, TypeError) as error:
@@ -219,6 +219,14 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         both = isinstance(value, dict) and isinstance(result.get(key), dict)
         result[key] = _merged(result[key], value) if both else value
     return result
+
+
+def _overridden(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Values and what wins over them; a network that comes with its arguments has none of those for another."""
+    network, other = (each.get("network") for each in (values, over))
+    if isinstance(network, dict) and isinstance(other, dict) and {"name", "arguments"} <= other.keys():
+        values = {**values, "network": {**network, "arguments": {}}}
+    return _merged(values, over)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
