@@ -11,7 +11,7 @@ from torch import Tensor
 
 from training.paradigms.dale.alignment import Alignment, Perturbation, gaussian, wasserstein
 
-EXACT = Alignment(epsilon=0)
+EXACT = Alignment(epsilon=0, squared=True)
 
 
 def covariance(
@@ -102,6 +102,23 @@ def test_the_loss_is_the_sum_over_classes(shape: tuple[int, ...]) -> None:
     assert EXACT(**given).item() == pytest.approx(expected)
 
 
+def test_unless_squared_it_is_the_sum_of_distances() -> None:
+    given = scene()
+    squares = [EXACT(**{**given, "fuzzy_weights": given["fuzzy_weights"] * (given["labels"] == n)}) for n in range(3)]
+    assert Alignment(epsilon=0)(**given).item() == pytest.approx(sum(one.item() ** 0.5 for one in squares), abs=5e-3)
+
+
+@pytest.mark.parametrize("far", [0.0, 1.0, 1e3])
+def test_the_distances_gradient_does_not_grow_with_it(far: float) -> None:
+    given = scene()
+    given["fuzzy"] = (given["clear"].detach() + far).requires_grad_()
+    given["fuzzy_weights"] = given["clear_weights"]
+    Alignment(epsilon=0)(**given).backward()
+    assert given["fuzzy"].grad is not None
+    # All rows of a class together move by 1 along one direction, or none.
+    assert given["fuzzy"].grad.sum().item() == pytest.approx(3 * 2 if far else 0, rel=1e-3, abs=1e-3)
+
+
 def test_the_gradient_reaches_the_fuzzy_features_and_no_others() -> None:
     given = scene()
     EXACT(**given).backward()
@@ -142,6 +159,16 @@ def test_a_class_that_a_set_lacks_does_not_count() -> None:
     assert EXACT(**none).item() == 0
 
 
+@pytest.mark.parametrize("side", ["fuzzy", "clear"])
+@pytest.mark.parametrize(("left", "counts"), [(0, False), (4, False), (5, True)])
+def test_a_class_counts_with_more_pixels_than_channels(side: str, left: int, counts: bool) -> None:
+    given = scene()
+    weights = given[f"{side}_weights"].flatten()
+    weights[torch.nonzero(given["labels"].flatten() == 2)[left:]] = 0
+    others = {**given, f"{side}_weights": given[f"{side}_weights"] * (given["labels"] != 2)}
+    assert (EXACT(**given).item() > EXACT(**others).item() + 0.1) == counts
+
+
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 @pytest.mark.parametrize("side", ["fuzzy", "clear"])
 def test_features_that_are_not_finite_have_no_distance(side: str, value: float) -> None:
@@ -153,7 +180,7 @@ def test_features_that_are_not_finite_have_no_distance(side: str, value: float) 
 
 def test_no_more_pixels_take_part_than_allowed() -> None:
     given = scene()
-    Alignment(pixels=5, epsilon=0)(**given).backward()
+    Alignment(pixels=5, epsilon=0, squared=True)(**given).backward()
     assert given["fuzzy"].grad is not None
     assert (given["fuzzy"].grad.abs().sum(dim=1) > 0).sum() == 3 * 5
 

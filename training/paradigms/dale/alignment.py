@@ -1,6 +1,6 @@
 """Features in fuzzy regions are to be spread like those in clear ones: DALE's calibration, equations (13) and (14).
 
-Of each class's features a Gaussian, in both sets, and the squared 2-Wasserstein distance between the two. A covariance
+Of each class's features a Gaussian, in both sets, and the 2-Wasserstein distance between the two. A covariance
 is written as A'A, A being weighted, centred rows: no matrix is squared or has its root taken, and (14)'s last trace
 is the nuclear norm of A B', whose gradient is finite for covariances of any rank.
 
@@ -11,7 +11,11 @@ Decisions where the paper is silent or needs reading:
 - (13) adds a number to all entries of the covariance, ``perturbation: paper``, which widens it along one direction
   alone; ``identity`` widens all. Its epsilon is random: between 0 and `epsilon`, drawn anew for each class.
 - At most `pixels` of each class and set take part, drawn at random.
-- A class that one of the sets lacks does not count; without any, the loss is 0.
+- (14) squares the distance: ``squared``. Its gradient grows with it, and the few pixels of a small lesion that (12)
+  leaves may lie a hundred times as far off as usual for a step: that step outweighs the labels, and Adam's second
+  moment remembers it for hundreds more. The distance itself, the default, has the same gradient far off as near.
+- A class counts if both sets have more pixels of it than channels, else there is no Gaussian to speak of; without any
+  class the loss is 0.
 - Computed in float32, or in float64 if the features are, whether autocast is on or not.
 """
 
@@ -33,12 +37,13 @@ class Alignment:
     Attributes:
         pixels: of each class and set, at most.
         epsilon: the largest perturbation of the clear set's covariances; 0 leaves them.
-        perturbation: see the module's text.
+        perturbation, squared: see the module's text.
     """
 
     pixels: int = 1024
     epsilon: float = 0.01
     perturbation: Perturbation = "paper"
+    squared: bool = False
 
     def __post_init__(self) -> None:
         if not (self.pixels >= 1 and self.epsilon >= 0):
@@ -66,13 +71,14 @@ class Alignment:
                 ours = self._gaussian(fuzzy, fuzzy_weights * own, wide)
                 aim = self._gaussian(clear.detach(), clear_weights * own, wide)
                 if ours is not None and aim is not None:
-                    total = total + wasserstein(*ours, aim[0], self._perturbed(aim[1]))
+                    apart = wasserstein(*ours, aim[0], self._perturbed(aim[1]))
+                    total = total + (apart if self.squared else _root(apart))
         return total
 
     def _gaussian(self, features: Tensor, weights: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
-        """Mean ``(C,)`` and factor ``(n, C)`` of the covariance; None of no pixels."""
+        """Mean ``(C,)`` and factor ``(n, C)`` of the covariance; None of no more pixels than channels."""
         where = torch.nonzero(weights.detach() > 0)
-        if not len(where):
+        if len(where) <= features.shape[1]:
             return None
         chosen = where[torch.randperm(len(where), device=where.device)[: self.pixels]].unbind(dim=1)
         rows = features.movedim(1, -1)[chosen].to(dtype)
@@ -84,6 +90,11 @@ class Alignment:
         root = (self.epsilon * torch.rand((), dtype=factor.dtype, device=factor.device)).sqrt()
         more = factor.new_ones(1, channels) if self.perturbation == "paper" else torch.eye(channels).to(factor)
         return torch.cat([factor, root * more])
+
+
+def _root(squared: Tensor) -> Tensor:
+    """The root, whose slope at 0, where rounding may lead below, is none."""
+    return (squared.clamp(min=0) + 1e-6).sqrt() - 1e-3
 
 
 def gaussian(rows: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
