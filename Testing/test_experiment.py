@@ -93,6 +93,7 @@ def test_overrides_win(tmp_path: Path, override: str, path: str, value: object, 
     [
         ("network={name: segresnet, arguments: {features: 8}}", {"features": 8}),
         ("network.name=attention_unet", {"features": [4] * 6}),
+        ("network={name: unet, arguments: {norm: batch}}", {"features": [4] * 6, "norm": "batch"}),
         ("network.arguments={norm: batch}", {"features": [4] * 6, "norm": "batch"}),
     ],
 )

@@ -222,10 +222,11 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _overridden(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Values and what wins over them; a network that comes with its arguments has none of those for another."""
+    """Values and what wins over them; another network that comes with its arguments has none of the first one's."""
     network, other = (each.get("network") for each in (values, over))
     if isinstance(network, dict) and isinstance(other, dict) and {"name", "arguments"} <= other.keys():
-        values = {**values, "network": {**network, "arguments": {}}}
+        named = network.get("name", NetworkSettings.name)
+        values = {**values, "network": network if other["name"] == named else {**network, "arguments": {}}}
     return _merged(values, over)
 
 

@@ -12,10 +12,11 @@ Decisions where the paper is silent or needs reading:
   alone; ``identity`` widens all. Its epsilon is random: between 0 and `epsilon`, drawn anew for each class.
 - At most `pixels` of each class and set take part, drawn at random.
 - (14) squares the distance: ``squared``. Its gradient grows with it, and the few pixels of a small lesion that (12)
-  leaves may lie a hundred times as far off as usual for a step: that step outweighs the labels, and Adam's second
-  moment remembers it for hundreds more. The distance itself, the default, has the same gradient far off as near.
-- A class counts if both sets have more pixels of it than channels, else there is no Gaussian to speak of; without any
-  class the loss is 0.
+  leaves may lie twenty times as far off as usual for a step: that step outweighs the labels, and Adam's second moment
+  remembers it for hundreds more. The distance itself, the default, has the same gradient far off as near; alpha is the
+  paper's, of the square.
+- A class counts if more pixels of it than there are channels take part in both sets, else there is no Gaussian to speak
+  of; without any class the loss is 0.
 - Computed in float32, or in float64 if the features are, whether autocast is on or not.
 """
 
@@ -71,16 +72,18 @@ class Alignment:
                 ours = self._gaussian(fuzzy, fuzzy_weights * own, wide)
                 aim = self._gaussian(clear.detach(), clear_weights * own, wide)
                 if ours is not None and aim is not None:
+                    spread = ours[1].square().sum() + aim[1].square().sum()
                     apart = wasserstein(*ours, aim[0], self._perturbed(aim[1]))
-                    total = total + (apart if self.squared else _root(apart))
+                    total = total + (apart if self.squared else _root(apart, spread))
         return total
 
     def _gaussian(self, features: Tensor, weights: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
         """Mean ``(C,)`` and factor ``(n, C)`` of the covariance; None of no more pixels than channels."""
         where = torch.nonzero(weights.detach() > 0)
+        where = where[torch.randperm(len(where), device=where.device)[: self.pixels]]
         if len(where) <= features.shape[1]:
             return None
-        chosen = where[torch.randperm(len(where), device=where.device)[: self.pixels]].unbind(dim=1)
+        chosen = where.unbind(dim=1)
         rows = features.movedim(1, -1)[chosen].to(dtype)
         return gaussian(rows, weights.detach()[chosen].to(dtype))
 
@@ -92,9 +95,10 @@ class Alignment:
         return torch.cat([factor, root * more])
 
 
-def _root(squared: Tensor) -> Tensor:
-    """The root, whose slope at 0, where rounding may lead below, is none."""
-    return (squared.clamp(min=0) + 1e-6).sqrt() - 1e-3
+def _root(squared: Tensor, spread: Tensor) -> Tensor:
+    """The root, less steep where the square is but what rounding makes of covariances of that trace, maybe below 0."""
+    number = torch.finfo(spread.dtype)
+    return (squared.clamp(min=0) + 8 * number.eps * spread.detach() + number.tiny).sqrt()
 
 
 def gaussian(rows: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
